@@ -1,0 +1,161 @@
+"""The store as the Spark job uses it: read a shard's log and state, commit what became of them. Blocking, in bulk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from redis.exceptions import NoScriptError
+
+from functions.adapters import redis_client
+from functions.adapters.redis_client import load_script, translated_errors
+from functions.adapters.redis_store import LAYOUT_FORMAT, check_layout, ledger_from
+from functions.core import shards as sharding
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from functions.core.ledger import ShardLedger
+    from functions.core.settings import Settings
+
+_COMMIT: Final = load_script("commit")
+_LEDGER: Final = load_script("ledger")
+
+ENTRIES_A_READ: Final = 256
+USERS_A_READ: Final = 20_000
+RUNS_KEPT: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a task makes of one shard, to replace what it read."""
+
+    shard: int
+    commits: int
+    """The shard's ledger said so when the task read it; a commit in between makes this change void."""
+    folded_to: str
+    """Last log entry folded; empty where the change comes from elsewhere than the log."""
+    events: int
+    """Events in the entries folded."""
+    report_changes: bool
+    spans: Mapping[bytes, bytes]
+    averages: Mapping[bytes, bytes]
+    merchants: Mapping[bytes, Mapping[bytes, bytes]] = field(default_factory=dict)
+    """Averages by merchant id (UTF-8)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """The change is in the store."""
+
+    commits: int
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Superseded:
+    """Nothing was changed; read again and start over."""
+
+    reason: str
+
+
+class ShardStore:
+    """All that a task asks of Redis."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._redis = redis_client.connect(settings)
+        self.keys = sharding.Keys(settings.namespace)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._redis.close()
+
+    def shards(self) -> int:
+        """Return the number of shards; 0 where the store has never been used.
+
+        Raises:
+            MisconfiguredError: The settings or this version of flyertime do not fit what the store holds.
+        """
+        with translated_errors():
+            held, version = self._redis.hmget(self.keys.layout, ["shards", "format"])
+        if held is None:
+            return 0
+        check_layout(int(held), int(version or LAYOUT_FORMAT), self._settings.shards)
+        return int(held)
+
+    def ledger(self, shard: int) -> ShardLedger:
+        """Return the shard's books."""
+        return ledger_from(shard, self._call(_LEDGER, [self.keys.ledger(shard), self.keys.events(shard)], []))
+
+    def log(self, shard: int, after: str, upto: str) -> Iterator[tuple[str, bytes]]:
+        """Yield (id, packed entry) of the log's entries after one id up to and including another, oldest first."""
+        key = self.keys.events(shard)
+        while True:
+            with translated_errors():
+                entries: Any = self._redis.xrange(key, f"({after}", upto, count=ENTRIES_A_READ)
+            for entry_id, fields in entries:
+                after = entry_id.decode()
+                yield after, fields[b"e"]
+            if len(entries) < ENTRIES_A_READ:
+                return
+
+    def spans(self, shard: int, users: Sequence[bytes]) -> list[bytes | None]:
+        """Return the users' packed spans, in their order; None for a user without."""
+        return self._fields(self.keys.spans(shard), users)
+
+    def averages(self, shard: int, users: Sequence[bytes], merchant: str | None = None) -> list[bytes | None]:
+        """Return the users' packed averages, in their order; None for a user without."""
+        return self._fields(self.keys.averages(shard, merchant), users)
+
+    def commit(self, change: Change) -> Committed | Superseded:
+        """Replace the shard's state by the change, unless something else changed it since it was read."""
+        keys = self.keys
+        arguments: list[Any] = [
+            change.commits,
+            change.folded_to,
+            change.events,
+            int(change.report_changes),
+            len(change.merchants),
+            *change.merchants,
+        ]
+        for pairs in (change.spans, change.averages, *change.merchants.values()):
+            arguments.append(len(pairs))
+            for pair in pairs.items():
+                arguments += pair
+        reply = self._call(
+            _COMMIT,
+            [
+                keys.ledger(change.shard),
+                keys.events(change.shard),
+                keys.spans(change.shard),
+                keys.merchants(change.shard),
+                keys.averages(change.shard),
+                *(keys.averages(change.shard, merchant.decode()) for merchant in change.merchants),
+            ],
+            arguments,
+        )
+        if reply[0] == 1:
+            return Committed(reply[1], reply[2])
+        return Superseded(reply[1].decode())
+
+    def record_run(self, fields: Mapping[str, str]) -> None:
+        """Add to the record of what each run did."""
+        with translated_errors():
+            values: Any = dict(fields)
+            self._redis.xadd(self.keys.runs, values, maxlen=RUNS_KEPT, approximate=True)
+
+    def _fields(self, key: str, names: Sequence[bytes]) -> list[bytes | None]:
+        values: list[bytes | None] = []
+        with translated_errors():
+            for start in range(0, len(names), USERS_A_READ):
+                some: Any = self._redis.hmget(key, list(names[start : start + USERS_A_READ]))
+                values += some
+        return values
+
+    def _call(self, script: redis_client.Script, keys: list[str], arguments: list[Any]) -> Any:
+        with translated_errors():
+            try:
+                return self._redis.evalsha(script.sha, len(keys), *keys, *arguments)
+            except NoScriptError:
+                return self._redis.eval(script.text, len(keys), *keys, *arguments)

@@ -1,0 +1,268 @@
+"""The store as the functions use it: append events, read the books, read the averages. Asyncio, one trip a question."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import redis
+import redis.asyncio
+from redis.exceptions import NoScriptError
+
+from functions.adapters import redis_client
+from functions.adapters.redis_client import load_script, translated_errors
+from functions.core import shards as sharding
+from functions.core.errors import FlyertimeError, MisconfiguredError
+from functions.core.ledger import ShardLedger
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from functions.core.settings import Settings
+
+LAYOUT_FORMAT: Final = 1
+"""Version of the keys and values of docs/architecture.md; a store of another one is not touched."""
+
+_APPEND: Final = load_script("append")
+_LEDGER: Final = load_script("ledger")
+
+
+@dataclass(frozen=True, slots=True)
+class ShardBatch:
+    """The events of one request for one shard, packed, with the digests that tell repeats."""
+
+    shard: int
+    entry: bytes
+    events: int
+    digests: Sequence[bytes] = ()
+    """One an event, in the entry's order, all of one length; none at all where the events have no id."""
+    duplicates: int = 0
+    """Events of this shard already known to be repeats, for the ledger."""
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """The batch is in the log."""
+
+    entry_id: str
+    pending_before: int
+    pending_after: int
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Nothing was written: these events (positions in the batch, from 0) were accepted before."""
+
+    positions: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ShardAverages:
+    """One shard's part of the report, read at one moment."""
+
+    version: int
+    averages: dict[bytes, bytes]
+    """User (UTF-8) to packed seconds and sessions."""
+
+
+class RedisStore:
+    """All that ingest, trigger and report ask of Redis."""
+
+    def __init__(self, settings: Settings, client: redis.asyncio.Redis | None = None) -> None:
+        self._settings = settings
+        self._redis = client or redis_client.connect_async(settings)
+        self._shards: int | None = None
+        self.keys = sharding.Keys(settings.namespace)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._redis.aclose()
+
+    async def shards(self) -> int:
+        """Return the number of shards, fixing it where the store is new.
+
+        Raises:
+            MisconfiguredError: The settings or this version of flyertime do not fit what the store holds.
+        """
+        if self._shards is None:
+            wanted = self._settings.shards
+            with translated_errors():
+                pipe = self._redis.pipeline(transaction=True)
+                pipe.hsetnx(self.keys.layout, "shards", str(wanted or sharding.DEFAULT_SHARDS))
+                pipe.hsetnx(self.keys.layout, "format", str(LAYOUT_FORMAT))
+                pipe.hmget(self.keys.layout, ["shards", "format"])
+                held, version = map(int, (await pipe.execute())[-1])
+            check_layout(held, version, wanted)
+            self._shards = held
+        return self._shards
+
+    async def append(self, batches: Sequence[ShardBatch], window: int) -> list[Appended | Seen | FlyertimeError]:
+        """Write each batch to its shard's log, all in one trip; each answer stands for itself.
+
+        Args:
+            batches: What to write, each shard at most once.
+            window: Number of the current dedupe window, the time divided by its length.
+        """
+        ttl_s = 2 * self._settings.dedupe_window_s
+        calls: list[tuple[list[str], list[Any]]] = [
+            (
+                [
+                    self.keys.events(batch.shard),
+                    self.keys.ledger(batch.shard),
+                    *(self.keys.seen(batch.shard, number) for number in (window - 1, window, window + 1)),
+                ],
+                [
+                    batch.entry,
+                    batch.events,
+                    ttl_s,
+                    batch.duplicates,
+                    len(batch.digests[0]) if batch.digests else 1,
+                    b"".join(batch.digests),
+                ],
+            )
+            for batch in batches
+        ]
+        return [
+            reply
+            if isinstance(reply, FlyertimeError)
+            else Appended(reply[1].decode(), reply[2], reply[3])
+            if reply[0] == 1
+            else Seen(tuple(position - 1 for position in reply[1:]))
+            for reply in await self._call_script(_APPEND, calls)
+        ]
+
+    async def add_duplicates(self, shard: int, events: int) -> None:
+        """Count repeats of events where there is nothing to write beside them."""
+        with translated_errors():
+            await self._redis.hincrby(self.keys.ledger(shard), "duplicate", events)
+
+    async def ledgers(self) -> list[ShardLedger]:
+        """Return every shard's books."""
+        calls: list[tuple[list[str], list[Any]]] = [
+            ([self.keys.ledger(shard), self.keys.events(shard)], []) for shard in range(await self.shards())
+        ]
+        ledgers = []
+        for shard, reply in enumerate(await self._call_script(_LEDGER, calls)):
+            if isinstance(reply, FlyertimeError):
+                raise reply
+            ledgers.append(ledger_from(shard, reply))
+        return ledgers
+
+    async def now_ms(self) -> int:
+        """Return the store's time, which stamps the log, in milliseconds since 1970."""
+        with translated_errors():
+            seconds, microseconds = await self._redis.time()
+        return int(seconds) * 1000 + int(microseconds) // 1000
+
+    async def request_flush(self) -> int:
+        """Ask that everything received until now be folded without delay; return that moment in milliseconds."""
+        now_ms = await self.now_ms()
+        with translated_errors():
+            await self._redis.set(self.keys.flush, now_ms)
+        return now_ms
+
+    async def flush_requested_ms(self) -> int | None:
+        """Return up to which moment a flush was asked for; None where none ever was."""
+        with translated_errors():
+            value = await self._redis.get(self.keys.flush)
+        return None if value is None else int(value)
+
+    async def versions(self) -> list[int]:
+        """Return the version of each shard's part of the report: one small number a shard, for the ETag."""
+        shards = await self.shards()
+        with translated_errors():
+            pipe = self._redis.pipeline(transaction=False)
+            for shard in range(shards):
+                pipe.hget(self.keys.ledger(shard), "version")
+            return [int(value or 0) for value in await pipe.execute()]
+
+    async def averages(self, merchant: str | None = None) -> list[ShardAverages]:
+        """Return every shard's averages, each with the version that it was read at."""
+        shards = await self.shards()
+        return list(await asyncio.gather(*(self._shard_averages(shard, merchant) for shard in range(shards))))
+
+    async def _shard_averages(self, shard: int, merchant: str | None) -> ShardAverages:
+        with translated_errors():
+            pipe = self._redis.pipeline(transaction=True)
+            pipe.hget(self.keys.ledger(shard), "version")
+            pipe.hgetall(self.keys.averages(shard, merchant))
+            version, averages = await pipe.execute()
+        return ShardAverages(int(version or 0), averages)
+
+    async def average_of(self, user_id: str, merchant: str | None = None) -> tuple[int, bytes | None]:
+        """Return the version of the user's shard, and the user's packed seconds and sessions (None: no such user)."""
+        shard = sharding.shard_of(user_id, await self.shards())
+        with translated_errors():
+            pipe = self._redis.pipeline(transaction=True)
+            pipe.hget(self.keys.ledger(shard), "version")
+            pipe.hget(self.keys.averages(shard, merchant), user_id)
+            version, average = await pipe.execute()
+        return int(version or 0), average
+
+    async def runs(self, count: int = 10) -> list[dict[str, str]]:
+        """Return what the last runs did, the newest first."""
+        with translated_errors():
+            entries: Any = await self._redis.xrevrange(self.keys.runs, count=count)
+        return [{name.decode(): value.decode() for name, value in fields.items()} for _, fields in entries]
+
+    async def _call_script(
+        self, script: redis_client.Script, calls: Sequence[tuple[list[str], list[Any]]]
+    ) -> list[Any | FlyertimeError]:
+        """Call a script once for each (keys, arguments) in one trip; an error stands in its reply's place."""
+        replies = await self._evaluate(script, calls)
+        unknown = [place for place, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+        if unknown:  # the store was restarted, or is new: nothing of these calls was done
+            with translated_errors():
+                await self._redis.script_load(script.text)
+            again = await self._evaluate(script, [calls[place] for place in unknown])
+            for place, reply in zip(unknown, again, strict=True):
+                replies[place] = reply
+        return [
+            redis_client.as_flyertime_error(reply) if isinstance(reply, redis.RedisError) else reply
+            for reply in replies
+        ]
+
+    async def _evaluate(self, script: redis_client.Script, calls: Sequence[tuple[list[str], list[Any]]]) -> list[Any]:
+        pipe = self._redis.pipeline(transaction=False)
+        for keys, arguments in calls:
+            pipe.evalsha(script.sha, len(keys), *keys, *arguments)
+        try:
+            return list(await pipe.execute(raise_on_error=False))
+        except (redis.RedisError, OSError) as e:  # the connection as a whole: no call is known to have been done
+            return [redis_client.as_flyertime_error(e)] * len(calls)
+
+
+def check_layout(held_shards: int, held_format: int, wanted_shards: int | None) -> None:
+    """Check that this process and the store agree.
+
+    Raises:
+        MisconfiguredError: They do not.
+    """
+    if held_format != LAYOUT_FORMAT:
+        raise MisconfiguredError(
+            "layout_format", f"the store has layout {held_format}, this version of flyertime reads {LAYOUT_FORMAT}"
+        )
+    if wanted_shards is not None and wanted_shards != held_shards:
+        raise MisconfiguredError(
+            "layout_shards",
+            f"FLYERTIME_SHARDS is {wanted_shards}, but the store was laid out with {held_shards} shards; unset it, "
+            "or use another namespace",
+        )
+
+
+def ledger_from(shard: int, reply: Sequence[bytes]) -> ShardLedger:
+    """Return the books that the ledger script's reply describes."""
+    oldest = reply[0].decode()
+    fields = {name.decode(): value.decode() for name, value in zip(reply[2::2], reply[3::2], strict=True)}
+    return ShardLedger(
+        shard=shard,
+        accepted=int(fields.get("accepted", 0)),
+        duplicate=int(fields.get("duplicate", 0)),
+        folded=int(fields.get("folded", 0)),
+        folded_to=fields.get("folded_to", "0-0"),
+        commits=int(fields.get("commits", 0)),
+        version=int(fields.get("version", 0)),
+        oldest_pending_ms=int(oldest.partition("-")[0]) if oldest else None,
+        newest_id=reply[1].decode() or None,
+    )

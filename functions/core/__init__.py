@@ -1,0 +1,1 @@
+"""Decisions and encodings: data in, data out."""

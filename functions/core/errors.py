@@ -1,0 +1,50 @@
+"""Errors whose type says what the caller should do: fix it, retry, or call the operator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class FlyertimeError(Exception):
+    """The root of every error that flyertime raises on purpose.
+
+    ``code`` is stable and has no spaces: it appears in replies, logs and metrics.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+class RequestRefusedError(FlyertimeError):
+    """The request as a whole cannot be taken; sending it again unchanged will not help (4xx)."""
+
+    def __init__(self, code: str, message: str, *, status: int = 400) -> None:
+        super().__init__(code, message)
+        self.status = status
+
+
+class UnavailableError(FlyertimeError):
+    """Something outside did not answer in time; the same request may succeed later (503)."""
+
+    def __init__(self, code: str, message: str, *, retry_after_s: int = 1) -> None:
+        super().__init__(code, message)
+        self.retry_after_s = retry_after_s
+
+
+class MisconfiguredError(FlyertimeError):
+    """A setting is wrong or does not fit the store; only the operator can mend it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing wrong with one event: which field, what was found, what would be right.
+
+    ``pointer`` is a JSON pointer (RFC 6901) into the event's data, or into the CloudEvent where it begins
+    with ``/ce``; the empty pointer means the event as a whole.
+    """
+
+    code: str
+    pointer: str
+    reason: str

@@ -1,0 +1,85 @@
+"""One app event, and its strict decoding: every fault of an event is gathered, none stops the search for the next."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from functions.core import timestamps
+from functions.core.errors import Fault
+
+FLYER_OPEN: Final = "flyer_open"
+FLYER_CLOSE: Final = "flyer_close"
+FLYER_EVENTS: Final = (FLYER_OPEN, FLYER_CLOSE)
+"""The two kinds of event that carry time on flyer; every other kind is counted and kept, and adds no time."""
+
+FIELDS: Final = ("timestamp", "user_id", "event", "flyer_id", "merchant_id")
+NULLABLE_FIELDS: Final = ("flyer_id", "merchant_id")
+MAX_FIELD_BYTES: Final = 1024
+"""Longest text field in UTF-8. The log's format could hold 65,534; ids beyond this are mistakes or attacks."""
+
+
+class Event(NamedTuple):
+    """A decoded app event; ``timestamp_us`` counts microseconds since 1970, UTC."""
+
+    timestamp_us: int
+    user_id: str
+    event: str
+    flyer_id: str | None
+    merchant_id: str | None
+
+
+def decode_event(data: object) -> Event | tuple[Fault, ...]:
+    """Return the event that ``data`` (decoded JSON) describes, or every fault found in it.
+
+    All five fields must be there; ``flyer_id`` and ``merchant_id`` may be null. Other fields are ignored, so that apps
+    can add some before this code knows them.
+    """
+    if not isinstance(data, dict):
+        return (Fault("not_an_object", "", f"an event is a JSON object with {', '.join(FIELDS)}; got {_kind(data)}"),)
+    faults: list[Fault] = []
+    texts: list[str | None] = []
+    for name in FIELDS:
+        value = data.get(name, _MISSING)
+        if isinstance(value, str):
+            # Four bytes a character at most, so short texts need no encoding to be known short enough.
+            if len(value) * 4 > MAX_FIELD_BYTES and len(value.encode()) > MAX_FIELD_BYTES:
+                faults.append(Fault("too_long", f"/{name}", f"at most {MAX_FIELD_BYTES} bytes of UTF-8"))
+            texts.append(value)
+        elif value is None and name in NULLABLE_FIELDS:
+            texts.append(None)
+        elif value is _MISSING:
+            faults.append(Fault("missing", f"/{name}", "this field is required" + _hint(name)))
+        else:
+            faults.append(Fault("wrong_type", f"/{name}", f"must be a string, not {_kind(value)}" + _hint(name)))
+    moment_us = 0
+    timestamp = data.get("timestamp")
+    if isinstance(timestamp, str):
+        try:
+            moment_us = timestamps.parse_us(timestamp)
+        except (ValueError, OverflowError):
+            faults.append(Fault("bad_timestamp", "/timestamp", f"must be {timestamps.WANTED}"))
+    if faults:
+        return tuple(faults)
+    return Event(moment_us, *texts[1:])  # type: ignore[arg-type]  # nulls only where they may be: checked above
+
+
+_MISSING: Final = object()
+
+
+def _hint(name: str) -> str:
+    if name == "timestamp":
+        return f": {timestamps.WANTED}"
+    return ': send "" or null where there is none' if name in NULLABLE_FIELDS else ""
+
+
+def _kind(value: object) -> str:
+    """Name the JSON type of a decoded value."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "a boolean"
+    if isinstance(value, int | float):
+        return "a number"
+    if isinstance(value, str):
+        return "a string"
+    return "an array" if isinstance(value, list) else "an object"

@@ -1,0 +1,59 @@
+"""The books: what each shard has accepted and folded, and what is still pending.
+
+Per shard, at every moment, ``accepted = folded + pending``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class ShardLedger:
+    """The counters of one shard, in events, and where its fold stands."""
+
+    shard: int
+    accepted: int = 0
+    duplicate: int = 0
+    folded: int = 0
+    folded_to: str = "0-0"
+    """Id of the last folded entry of the log."""
+    commits: int = 0
+    """Bumped by every commit: what a task read is what it may replace."""
+    version: int = 0
+    """Bumped by a commit that changes what the report shows; the report's ETag is made of these."""
+    oldest_pending_ms: int | None = None
+    """When Redis received the oldest pending event; None where nothing is pending."""
+    newest_id: str | None = None
+    """Id of the newest pending entry; None where nothing is pending."""
+
+    @property
+    def pending(self) -> int:
+        """Events accepted and not yet folded."""
+        return self.accepted - self.folded
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """All shards together, as trigger needs them."""
+
+    pending_events: int
+    oldest_pending_ms: int | None
+    digest: str
+    """Follows from the shards' ``folded_to``: equal digests mean that the same work is to be done."""
+
+
+def backlog_of(ledgers: Sequence[ShardLedger]) -> Backlog:
+    """Sum up the shards."""
+    ages_ms = [ledger.oldest_pending_ms for ledger in ledgers if ledger.oldest_pending_ms is not None]
+    positions = ",".join(ledger.folded_to for ledger in ledgers)
+    return Backlog(
+        pending_events=sum(ledger.pending for ledger in ledgers),
+        oldest_pending_ms=min(ages_ms, default=None),
+        digest=hashlib.sha256(positions.encode()).hexdigest()[:12],
+    )

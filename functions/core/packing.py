@@ -1,0 +1,108 @@
+"""The log's format: the events of one request for one shard, packed by column into one byte string.
+
+Format 1, little endian throughout::
+
+    u8   format = 1
+    u32  events                      n
+    u32  bytes of user_id, event, flyer_id, merchant_id   (four numbers)
+    i64  timestamp, microseconds     n of them
+    u16  byte length of user_id      n of them; then event, flyer_id, merchant_id likewise; 0xFFFF is null
+    ...  UTF-8 of user_id            all joined; then event, flyer_id, merchant_id likewise
+
+By column, since a reader then joins the same column of many entries and has an Arrow buffer, with no object per event
+(spark/columns.py). The golden files in tests/core/golden hold this format still.
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+from array import array
+from typing import TYPE_CHECKING, Final
+
+from functions.core.events import Event
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+FORMAT: Final = 1
+HEADER: Final = struct.Struct("<BI4I")
+NULL_LENGTH: Final = 0xFFFF
+TEXT_COLUMNS: Final = ("user_id", "event", "flyer_id", "merchant_id")
+
+
+def pack_events(events: Sequence[Event]) -> bytes:
+    """Return the log entry that holds these events, in their order."""
+    moments, *texts = zip(*events, strict=True)
+    lengths, columns = zip(*map(_pack_texts, texts), strict=True)
+    return b"".join(
+        (
+            HEADER.pack(FORMAT, len(events), *map(len, columns)),
+            _little_endian(array("q", moments)),
+            *lengths,
+            *columns,
+        )
+    )
+
+
+def unpack_events(entry: bytes) -> list[Event]:
+    """Return the events of a log entry, as Python objects: for looking at a few, not for folding many.
+
+    Raises:
+        ValueError: The entry is of another format, or is damaged.
+    """
+    count, text_bytes = read_header(entry)
+    offset = HEADER.size
+    moments = struct.unpack_from(f"<{count}q", entry, offset)
+    offset += 8 * count
+    lengths = [struct.unpack_from(f"<{count}H", entry, offset + 2 * count * column) for column in range(4)]
+    offset += 8 * count
+    columns: list[list[str | None]] = []
+    for column_lengths, column_bytes in zip(lengths, text_bytes, strict=True):
+        texts: list[str | None] = []
+        position = offset
+        for length in column_lengths:
+            if length == NULL_LENGTH:
+                texts.append(None)
+            else:
+                texts.append(entry[position : position + length].decode())
+                position += length
+        if position != offset + column_bytes:
+            raise ValueError("damaged log entry: text lengths do not add up")
+        columns.append(texts)
+        offset += column_bytes
+    return [Event(*row) for row in zip(moments, *columns, strict=True)]
+
+
+def read_header(entry: bytes) -> tuple[int, tuple[int, int, int, int]]:
+    """Return the number of events in a log entry, and the bytes of each of its text columns.
+
+    Raises:
+        ValueError: The entry is of another format, or its size is not what its header says.
+    """
+    if len(entry) < HEADER.size:
+        raise ValueError("damaged log entry: shorter than its header")
+    version, count, user, event, flyer, merchant = HEADER.unpack_from(entry)
+    if version != FORMAT:
+        raise ValueError(f"log entry of format {version}; this version reads format {FORMAT}")
+    if len(entry) != HEADER.size + 16 * count + user + event + flyer + merchant:
+        raise ValueError("damaged log entry: its size is not what its header says")
+    return count, (user, event, flyer, merchant)
+
+
+def _pack_texts(texts: tuple[str | None, ...]) -> tuple[bytes, bytes]:
+    if None in texts:
+        encoded = [b"" if text is None else text.encode() for text in texts]
+        lengths = array("H", [NULL_LENGTH if t is None else len(e) for t, e in zip(texts, encoded, strict=True)])
+        return _little_endian(lengths), b"".join(encoded)
+    joined = "".join(texts)  # type: ignore[arg-type]  # no None among them
+    if joined.isascii():  # then characters are bytes, and nothing is encoded text by text
+        return _little_endian(array("H", map(len, texts))), joined.encode()  # type: ignore[arg-type]  # as above
+    encoded = [text.encode() for text in texts]  # type: ignore[union-attr]  # as above
+    return _little_endian(array("H", map(len, encoded))), b"".join(encoded)
+
+
+def _little_endian(values: array[int]) -> bytes:
+    if sys.byteorder == "big":  # pragma: no cover  # no such machine at hand
+        values.byteswap()
+    return values.tobytes()

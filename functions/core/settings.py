@@ -1,0 +1,209 @@
+"""The settings of a process: one frozen value, parsed once from environment variables ``FLYERTIME_*``.
+
+Each field says what it means, in which unit and why it is as it is; README.md shows the same table, and a test holds
+the two equal.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, get_type_hints
+from urllib.parse import urlsplit, urlunsplit
+
+from functions.core import shards
+from functions.core.errors import MisconfiguredError
+from functions.core.policy import Policy
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PREFIX: Final = "FLYERTIME_"
+HIDDEN: Final = "(set, hidden)"
+
+
+def _setting(
+    default: Any,
+    doc: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] = (),
+    secret: bool = False,
+    env: str | None = None,
+) -> Any:
+    """Declare a setting: its default, what it means (first its unit), and the values it may have.
+
+    ``env`` names the variable where it is not ours to name: Knative sets ``K_SINK``.
+    """
+    metadata = {"doc": doc, "low": low, "high": high, "choices": choices, "secret": secret, "env": env}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All settings; each process reads those that concern it."""
+
+    # The store
+    redis_url: str = _setting(
+        "redis://127.0.0.1:6379/0", "redis:// or rediss:// (TLS) address of the store; may carry user and password"
+    )
+    redis_password: str | None = _setting(
+        None, "password of the store, kept apart from the address so that it can come from a Secret", secret=True
+    )
+    redis_timeout_s: float = _setting(
+        2.0, "seconds to wait for one reply of the store, and to connect; then the caller is asked to retry", low=0.05
+    )
+    namespace: str = _setting("ft", "first part of every key; keeps pipelines in one store apart")
+    shards: int | None = _setting(
+        None,
+        "number of shards, fixed when the store is first used; unset: what the store has, 16 in a new one",
+        low=1,
+        high=shards.MAX_SHARDS,
+    )
+
+    # ingest
+    dedupe_window_s: int = _setting(
+        21_600, "seconds; an event sent again with the same source and id counts once for one to two windows", low=1
+    )
+    max_body_bytes: int = _setting(
+        8_388_608, "bytes; larger requests are refused with 413. About 30,000 events", low=1024
+    )
+    max_request_events: int = _setting(10_000, "events; requests with more are refused with 413", low=1)
+    max_wait_s: int = _setting(
+        50, "seconds; the longest that `Prefer: wait` holds a request, below the timeouts in front of us", low=0
+    )
+    sink_url: str | None = _setting(
+        None, "where ingest says that a backlog is reached: the broker, or trigger itself", env="K_SINK"
+    )
+    sink_timeout_s: float = _setting(
+        2.0, "seconds to deliver that; where it fails, the ping finds the backlog", low=0.1
+    )
+
+    # trigger
+    threshold_events: int = _setting(50_000, "events pending that are worth a Spark run", low=1)
+    max_age_s: float = _setting(300.0, "seconds; a smaller backlog is folded once its oldest event is this old", low=0)
+    max_attempts: int = _setting(5, "runs started for one backlog before trigger gives up and says so", low=1)
+    retry_pause_s: float = _setting(30.0, "seconds after a failed run; doubles with each further failure", low=0)
+    max_retry_pause_s: float = _setting(600.0, "seconds; the longest pause between attempts", low=0)
+    launcher: str = _setting(
+        "operator", "who runs Spark: the Kubernetes operator, or this machine", choices=("operator", "local")
+    )
+    run_name_prefix: str = _setting("flyertime", "where the names of runs begin; lower-case letters, digits and dashes")
+    local_runs_dir: str = _setting(".flyertime/runs", "folder in which the local launcher keeps its runs")
+
+    # the Spark job
+    spark_master: str | None = _setting(
+        None, "Spark master; unset: what spark-submit says, or all cores of this machine"
+    )
+    round_events: int = _setting(
+        100_000, "events of one shard that are folded in one step; bounds the memory of a task", low=1
+    )
+    linger_s: float = _setting(0.0, "seconds a run waits for further events before it ends; 0 ends at once", low=0)
+
+    # every function
+    log_level: str = _setting(
+        "INFO", "least severe level that is logged", choices=("DEBUG", "INFO", "WARNING", "ERROR")
+    )
+
+    @property
+    def policy(self) -> Policy:
+        """When trigger starts a run."""
+        return Policy(
+            threshold_events=self.threshold_events,
+            max_age_s=self.max_age_s,
+            max_attempts=self.max_attempts,
+            retry_pause_s=self.retry_pause_s,
+            max_retry_pause_s=self.max_retry_pause_s,
+        )
+
+    def shown(self) -> dict[str, object]:
+        """Return the settings by variable name for the log, without secrets."""
+        shown: dict[str, object] = {}
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.metadata["secret"] and value is not None:
+                value = HIDDEN
+            elif isinstance(value, str) and field.name.endswith("_url"):
+                value = without_credentials(value)
+            shown[variable_of(field)] = value
+        return shown
+
+
+def variable_of(field: dataclasses.Field[Any]) -> str:
+    """Return the environment variable that sets a field."""
+    return field.metadata["env"] or PREFIX + field.name.upper()
+
+
+def parse(environment: Mapping[str, str]) -> Settings:
+    """Return the settings that environment variables describe; an empty variable counts as unset.
+
+    Raises:
+        MisconfiguredError: Some variable has no such meaning, or is out of range; all of them are named at once.
+    """
+    types = get_type_hints(Settings)
+    fields = {variable_of(field): field for field in dataclasses.fields(Settings)}
+    faults: list[str] = []
+    values: dict[str, Any] = {}
+    for variable, field in fields.items():
+        text = environment.get(variable, "").strip()
+        if text:
+            try:
+                values[field.name] = _parse_one(text, types[field.name], field.metadata)
+            except ValueError as e:
+                faults.append(f"{variable} {e}")
+    if faults:
+        raise MisconfiguredError("bad_settings", "; ".join(faults))
+    return Settings(**values)
+
+
+def unknown_variables(environment: Mapping[str, str]) -> list[str]:
+    """Return a warning for each ``FLYERTIME_*`` variable that is no setting.
+
+    Not an error: Kubernetes gives pods such variables for a Service whose name begins with ``flyertime``.
+    """
+    known = [variable_of(field) for field in dataclasses.fields(Settings)]
+    return [
+        f"{name} is not a setting" + _suggestion(name, known)
+        for name in sorted(environment)
+        if name.startswith(PREFIX) and name not in known
+    ]
+
+
+def without_credentials(url: str) -> str:
+    """Return an address without its user and password."""
+    parts = urlsplit(url)
+    if "@" not in parts.netloc:
+        return url
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def _parse_one(text: str, kind: Any, metadata: Mapping[str, Any]) -> Any:
+    value: Any
+    if kind in {int, int | None}:
+        try:
+            value = int(text)
+        except ValueError:
+            raise ValueError("must be a whole number") from None
+    elif kind in {float, float | None}:
+        try:
+            value = float(text)
+        except ValueError:
+            raise ValueError("must be a number") from None
+    else:
+        value = text
+    low, high, choices = metadata["low"], metadata["high"], metadata["choices"]
+    if low is not None and not value >= low:  # also refuses "nan"
+        raise ValueError(f"must be at least {low}")
+    if high is not None and not value <= high:
+        raise ValueError(f"must be at most {high}")
+    if choices and value not in choices:
+        raise ValueError(f"must be one of {', '.join(choices)}")
+    return value
+
+
+def _suggestion(name: str, known: list[str]) -> str:
+    import difflib  # noqa: PLC0415  # only needed for the message
+
+    close = difflib.get_close_matches(name, known, n=1)
+    return f" (did you mean {close[0]}?)" if close else ""

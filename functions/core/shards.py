@@ -1,0 +1,74 @@
+"""Which shard a user belongs to, and the names of all keys in Redis.
+
+All keys of one shard carry the same hash tag, so they live in one slot of a Redis Cluster and one script can change
+them together.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from typing import Final
+
+DEFAULT_SHARDS: Final = 16
+MAX_SHARDS: Final = 4096
+
+
+def shard_of(user_id: str, shards: int) -> int:
+    """Return the shard of a user: CRC-32 of the id's UTF-8, modulo the number of shards.
+
+    The same number as ``pmod(crc32(user_id), shards)`` in Spark SQL.
+    """
+    return zlib.crc32(user_id.encode()) % shards
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The names of the keys of one pipeline, whose namespace keeps it apart from others in the same Redis."""
+
+    namespace: str
+
+    @property
+    def layout(self) -> str:
+        """Hash: number of shards and format versions, fixed at first use."""
+        return f"{{{self.namespace}}}:layout"
+
+    @property
+    def runs(self) -> str:
+        """Capped stream: what each Spark run did."""
+        return f"{{{self.namespace}}}:runs"
+
+    @property
+    def flush(self) -> str:
+        """String: everything received up to this moment (milliseconds, Redis clock) shall be folded without delay."""
+        return f"{{{self.namespace}}}:flush"
+
+    @property
+    def quarantine(self) -> str:
+        """Capped stream: rejected events as received, with the reason."""
+        return f"{{{self.namespace}}}:quarantine"
+
+    def events(self, shard: int) -> str:
+        """Stream: the pending log."""
+        return f"{{{self.namespace}:{shard}}}:events"
+
+    def seen(self, shard: int, window: int) -> str:
+        """Set with a TTL: digests of (source, id) accepted in one dedupe window."""
+        return f"{{{self.namespace}:{shard}}}:seen:{window}"
+
+    def ledger(self, shard: int) -> str:
+        """Hash: the shard's counters; see functions/core/ledger.py."""
+        return f"{{{self.namespace}:{shard}}}:ledger"
+
+    def spans(self, shard: int) -> str:
+        """Hash: user to packed spans; see functions/core/spans.py."""
+        return f"{{{self.namespace}:{shard}}}:spans"
+
+    def merchants(self, shard: int) -> str:
+        """Set: the merchants that have an averages hash in this shard."""
+        return f"{{{self.namespace}:{shard}}}:merchants"
+
+    def averages(self, shard: int, merchant: str | None = None) -> str:
+        """Hash: user to packed seconds and sessions, overall or of one merchant's flyers."""
+        key = f"{{{self.namespace}:{shard}}}:averages"
+        return key if merchant is None else f"{key}:{merchant}"

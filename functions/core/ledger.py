@@ -26,7 +26,10 @@ class ShardLedger:
     commits: int = 0
     """Bumped by every commit: what a task read is what it may replace."""
     version: int = 0
-    """Bumped by a commit that changes what the report shows; the report's ETag is made of these."""
+    """When (microseconds since 1970, Redis clock) a commit last changed what the report shows; 0 before the first.
+
+    Always grows; the report's ETag is made of these.
+    """
     oldest_pending_ms: int | None = None
     """When Redis received the oldest pending event; None where nothing is pending."""
     newest_id: str | None = None

@@ -61,5 +61,12 @@ if folded_to ~= '' then
   redis.call('HINCRBY', KEYS[1], 'folded', events)
   redis.call('HSET', KEYS[1], 'folded_to', folded_to)
 end
-local version = redis.call('HINCRBY', KEYS[1], 'version', ARGV[4])
+local version = tonumber(redis.call('HGET', KEYS[1], 'version') or 0)
+if ARGV[4] == '1' then
+  -- The moment in microseconds, and always later than the last one: a store set back to an older state never gives the
+  -- same version to another content.
+  local time = redis.call('TIME')
+  version = math.max(version + 1, time[1] * 1000000 + time[2])
+  redis.call('HSET', KEYS[1], 'version', string.format('%.0f', version))
+end
 return { 1, redis.call('HINCRBY', KEYS[1], 'commits', 1), version }

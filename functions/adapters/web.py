@@ -1,0 +1,111 @@
+"""What the functions share of HTTP: bodies within limits, JSON replies, problem details, brokers."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+from starlette.responses import Response
+
+from functions.core.errors import FlyertimeError, MisconfiguredError, RequestRefusedError, UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from starlette.requests import Request
+
+logger = logging.getLogger(__name__)
+
+PROBLEM_TYPE: Final = "application/problem+json"
+NO_STORE: Final = {"cache-control": "no-store"}
+
+
+async def read_body(request: Request, limit_bytes: int) -> bytes:
+    """Return the whole body.
+
+    Raises:
+        RequestRefusedError: It is larger than the limit; nothing more of it is read then (413).
+    """
+    refused = RequestRefusedError(
+        "body_too_large", f"the body is larger than {limit_bytes} bytes; send the events in smaller batches", status=413
+    )
+    announced = request.headers.get("content-length", "0")
+    if announced.isdecimal() and int(announced) > limit_bytes:
+        raise refused
+    parts: list[bytes] = []
+    size = 0
+    async for part in request.stream():
+        size += len(part)
+        if size > limit_bytes:
+            raise refused
+        parts.append(part)
+    return b"".join(parts)
+
+
+def json_reply(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """Return a reply with a JSON body."""
+    return Response(
+        msgspec.json.encode(value), status, media_type="application/json", headers={**NO_STORE, **(headers or {})}
+    )
+
+
+def json_bytes_reply(body: bytes, headers: Mapping[str, str] | None = None) -> Response:
+    """Return a reply whose body is JSON already."""
+    return Response(body, media_type="application/json", headers={**NO_STORE, **(headers or {})})
+
+
+def empty_reply(status: int = 204) -> Response:
+    """Return a reply without a body: what a broker takes for success."""
+    return Response(status_code=status)
+
+
+def problem_reply(status: int, code: str, detail: str, headers: Mapping[str, str] | None = None) -> Response:
+    """Return a refusal as problem details (RFC 9457); ``code`` is stable, ``detail`` is for people."""
+    problem = {"type": "about:blank", "title": code.replace("_", " "), "status": status, "code": code, "detail": detail}
+    return Response(
+        msgspec.json.encode(problem), status, media_type=PROBLEM_TYPE, headers={**NO_STORE, **(headers or {})}
+    )
+
+
+def method_not_allowed(allowed: str) -> Response:
+    """Return a refusal that names the methods that would do."""
+    return problem_reply(405, "method_not_allowed", f"use {allowed}", {"allow": allowed})
+
+
+def wants_event_or_nothing(request: Request) -> bool:
+    """Tell whether a Knative broker asks, which takes any text but a CloudEvent for a failed delivery."""
+    preferences = ",".join(request.headers.getlist("prefer")).lower()
+    return any(part.strip().partition(";")[0] == "reply" for part in preferences.split(","))
+
+
+def preferred_wait_s(request: Request) -> int:
+    """Return N of ``Prefer: wait=N`` (RFC 7240 §4.3), 0 where it is not asked for or makes no sense."""
+    for part in ",".join(request.headers.getlist("prefer")).lower().split(","):
+        name, _, value = part.partition(";")[0].partition("=")
+        if name.strip() == "wait":
+            text = value.strip(' "')
+            return int(text) if text.isdecimal() and len(text) < 9 else 0
+    return 0
+
+
+async def answered(handle: Callable[[Request], Awaitable[Response]], request: Request) -> Response:
+    """Let a handler answer, and turn its errors into replies: the one table of errors and statuses."""
+    try:
+        return await handle(request)
+    except RequestRefusedError as e:
+        return problem_reply(e.status, e.code, e.message)
+    except UnavailableError as e:
+        logger.warning("%s: %s", e.code, e.message)
+        return problem_reply(503, e.code, e.message, {"retry-after": str(e.retry_after_s)})
+    except MisconfiguredError as e:  # only the operator can mend it, and then the same request succeeds
+        logger.error("%s: %s", e.code, e.message)  # noqa: TRY400  # the message says it all
+        return problem_reply(
+            503, e.code, "this function is not set up correctly; its log says more", {"retry-after": "60"}
+        )
+    except FlyertimeError as e:
+        logger.exception("%s", e.code)
+        return problem_reply(500, e.code, e.message)
+    except Exception:
+        logger.exception("unexpected error")
+        return problem_reply(500, "unexpected", "an error that nobody expected; the log has it")

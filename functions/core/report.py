@@ -1,0 +1,56 @@
+"""The report: rows from what the store holds, in a stable order, as JSON."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from functions.core.spans import average_hours, unpack_average
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One user's average time on flyer, in hours with two digits."""
+
+    user_id: str
+    avg_time_on_flyer_per_user_hours: float
+
+
+def row_of(user_id: bytes, average: bytes) -> Row:
+    """Return the row of a user's entry in an averages hash."""
+    return Row(user_id.decode(), average_hours(*unpack_average(average)))
+
+
+def rows_of(shards: Iterable[Mapping[bytes, bytes]]) -> Iterator[Row]:
+    """Yield the rows of all shards: shard after shard, and by user id within one.
+
+    The order is the same whatever the store's own is, and needs one shard at a time in memory.
+    """
+    for averages in shards:
+        for user_id in sorted(averages):
+            yield row_of(user_id, averages[user_id])
+
+
+def json_array(rows: Iterable[Row]) -> bytes:
+    """Return rows as a JSON array."""
+    return msgspec.json.encode(list(rows))
+
+
+def etag_of(versions: Sequence[int], representation: str) -> str:
+    """Return the strong ETag of a representation made from the shards at these versions.
+
+    A shard's version changes exactly when what it shows does, so this does too; and it tells without reading any data.
+    """
+    state = ",".join(map(str, versions))
+    return f'"{representation}-{hashlib.sha256(state.encode()).hexdigest()[:20]}"'
+
+
+def matches(etag: str, if_none_match: str) -> bool:
+    """Tell whether an ``If-None-Match`` header names this ETag (RFC 9110 §13.1.2: weak comparison)."""
+    return if_none_match.strip() == "*" or any(
+        candidate.strip().removeprefix("W/") == etag for candidate in if_none_match.split(",")
+    )

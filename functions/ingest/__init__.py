@@ -1,0 +1,1 @@
+"""Ingest: events over HTTP into the log, each answered for by name."""

@@ -1,0 +1,1 @@
+"""Report: the average time on flyer per user, for BI tools and people."""

@@ -1,0 +1,85 @@
+"""A function as a service: built on first use from the environment, ready when its store answers, closed at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from typing import TYPE_CHECKING, Final, Protocol
+
+from functions.adapters import logs, web
+from functions.core import settings as settings_
+from functions.core.errors import FlyertimeError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from functions.core.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+_READY_TIMEOUT_S: Final = 2.0
+
+
+class Handler(Protocol):
+    """One use case."""
+
+    async def handle(self, request: Request) -> Response:
+        """Answer a request."""
+
+    async def ready(self) -> None:
+        """Return when the function can do its work; raise a FlyertimeError where it cannot."""
+
+    async def close(self) -> None:
+        """Finish what is under way and let go of all connections."""
+
+
+class Service:
+    """One function of this process. ``functions/asgi.py`` finds it by its name to tell whether it is ready."""
+
+    running: Final[dict[str, Service]] = {}
+
+    def __init__(self, name: str, build: Callable[[Settings], Handler]) -> None:
+        self.name = name
+        self._build = build
+        self._handler: Handler | None = None
+        self.running[name] = self
+
+    async def __call__(self, request: Request) -> Response:
+        """Answer a request, errors included."""
+        return await web.answered(self.handler().handle, request)
+
+    def handler(self) -> Handler:
+        """Return the handler, built from the environment at the first call.
+
+        Raises:
+            MisconfiguredError: A setting is wrong.
+        """
+        if self._handler is None:
+            settings = settings_.parse(os.environ)
+            logs.configure(settings.log_level)
+            for warning in settings_.unknown_variables(os.environ):
+                logger.warning("%s", warning)
+            logger.info("settings of %s", self.name, extra={"settings": settings.shown()})
+            self._handler = self._build(settings)
+        return self._handler
+
+    async def ready(self) -> Response:
+        """Answer the readiness probe."""
+        try:
+            async with asyncio.timeout(_READY_TIMEOUT_S):
+                await self.handler().ready()
+        except TimeoutError:
+            return web.problem_reply(503, "not_ready", "the store does not answer", {"retry-after": "1"})
+        except FlyertimeError as e:
+            return web.problem_reply(503, e.code, e.message, {"retry-after": "1"})
+        return web.json_reply({"status": "OK"})
+
+    async def close(self) -> None:
+        """Close the handler, if it was ever built."""
+        if self._handler is not None:
+            await self._handler.close()
+            self._handler = None

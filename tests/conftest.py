@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol
 
+import httpx2
 import pytest
 import redis
 
 from functions.core.settings import Settings
-from functions.local.valkey import EmbeddedValkey
+from functions.local.valkey import EmbeddedValkey, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
+    from pathlib import Path
 
 _numbers = itertools.count()
 
@@ -36,3 +45,66 @@ def raw_redis(valkey: EmbeddedValkey) -> Iterator[redis.Redis]:
     client = redis.Redis.from_url(valkey.url)
     yield client
     client.close()
+
+
+class FunctionProcess:
+    """One function, served as its container serves it."""
+
+    def __init__(self, target: str, environment: dict[str, str], log: Path) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log = log
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "uvicorn", "functions.asgi:app", "--port", str(self.port), "--loop", "uvloop"]
+                + ["--http", "httptools", "--timeout-keep-alive", "75", "--no-access-log"],
+                env={**os.environ, "FUNCTION_TARGET": target, **environment},
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                httpx2.get(f"{self.url}/healthz", timeout=1, trust_env=False)
+            except httpx2.HTTPError:
+                if self.process.poll() is not None or time.monotonic() > deadline:
+                    self.process.kill()
+                    self.process.wait()
+                    raise RuntimeError(f"{target} did not start:\n{log.read_text()}") from None
+                time.sleep(0.05)
+            else:
+                return
+
+    def stop(self) -> int:
+        """End it as Kubernetes does, and return its exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(30)
+
+
+class ServeFunction(Protocol):
+    """Start a function for the length of a ``with`` block."""
+
+    def __call__(
+        self, target: str, settings: Settings, **environment: str
+    ) -> AbstractContextManager[FunctionProcess]: ...
+
+
+@pytest.fixture(scope="session")
+def serve_function(tmp_path_factory: pytest.TempPathFactory) -> ServeFunction:
+    """Return what starts functions as processes of their own, under uvicorn."""
+
+    @contextmanager
+    def serve(target: str, settings: Settings, **environment: str) -> Iterator[FunctionProcess]:
+        needed = {
+            "FLYERTIME_REDIS_URL": settings.redis_url,
+            "FLYERTIME_NAMESPACE": settings.namespace,
+            "FLYERTIME_SHARDS": str(settings.shards or ""),
+        }
+        process = FunctionProcess(target, {**needed, **environment}, tmp_path_factory.mktemp(target) / "log")
+        try:
+            yield process
+        finally:
+            if process.process.poll() is None:
+                process.stop()
+
+    return serve

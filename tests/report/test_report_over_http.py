@@ -1,0 +1,188 @@
+"""The report as its readers get it, from state put into the store as the Spark job does."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import httpx2
+import pytest
+
+from functions.adapters.redis_shard import Change, Committed, ShardStore
+from functions.core.settings import Settings
+from functions.core.shards import shard_of
+from functions.core.spans import pack_average
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import redis
+
+    from functions.local.valkey import EmbeddedValkey
+    from tests.conftest import ServeFunction
+
+SHARDS = 4
+HOUR_S = 3600
+
+
+@pytest.fixture(scope="module")
+def report_settings(valkey: EmbeddedValkey) -> Settings:
+    """Settings of the process that all tests here share."""
+    return Settings(redis_url=valkey.url, namespace="report", shards=SHARDS)
+
+
+@pytest.fixture(scope="module")
+def report_url(serve_function: ServeFunction, report_settings: Settings) -> Iterator[str]:
+    """Address of a running report function."""
+    with serve_function("report", report_settings) as process:
+        yield process.url
+
+
+@pytest.fixture
+def report(report_url: str, raw_redis: redis.Redis) -> Iterator[httpx2.Client]:
+    """A client of the report, whose store is empty at first."""
+    for key in raw_redis.scan_iter("{report*"):
+        if not key.endswith(b"layout"):
+            raw_redis.delete(key)
+    with httpx2.Client(base_url=report_url, trust_env=False) as client:
+        yield client
+
+
+@pytest.fixture
+def put(report_settings: Settings) -> Iterator[Callable[..., None]]:
+    """Return what commits users' (seconds, sessions) to the state."""
+    store = ShardStore(report_settings)
+
+    def commit(*, report_changes: bool = True, **users: tuple[int, int]) -> None:
+        for shard in range(SHARDS):
+            averages = {
+                user.encode(): pack_average(*totals)
+                for user, totals in users.items()
+                if shard_of(user, SHARDS) == shard
+            }
+            if averages:
+                commits = store.ledger(shard).commits
+                change = Change(shard, commits, "", 0, report_changes, spans={}, averages=averages)
+                assert isinstance(store.commit(change), Committed)
+
+    yield commit
+    store.close()
+
+
+def test_an_empty_report_is_an_empty_array(report: httpx2.Client) -> None:
+    """Before the first fold there is a report, and it is empty."""
+    response = report.get("/")
+
+    assert (200, "application/json", []) == (response.status_code, response.headers["content-type"], response.json())
+
+
+def test_the_report_has_the_reference_columns(report: httpx2.Client, put: Callable[..., None]) -> None:
+    """Each user's average is in hours with two digits, rounded half up."""
+    put(a=(HOUR_S, 2), b=(18, 1), c=(17, 1))
+
+    assert {"a": 0.5, "b": 0.01, "c": 0.0} == {
+        row["user_id"]: row["avg_time_on_flyer_per_user_hours"] for row in report.get("/").json()
+    }
+
+
+def test_users_stand_in_a_stable_order(report: httpx2.Client, put: Callable[..., None]) -> None:
+    """Shard after shard and by id within one, however the users came in."""
+    names = [f"user{number}" for number in range(200)]
+    put(**dict.fromkeys(reversed(names), (1, 1)))
+
+    assert sorted(names, key=lambda name: (shard_of(name, SHARDS), name)) == [
+        row["user_id"] for row in report.get("/").json()
+    ]
+
+
+def test_one_user_is_found_by_any_id(report: httpx2.Client, put: Callable[..., None]) -> None:
+    """An id may hold whatever text there is; in the path it is percent-encoded."""
+    users = ["plain", "with/slash", "sp ace", "ünï😀", "100%", "a?b#c", "..", "%2F"]
+    put(**dict.fromkeys(users, (7 * HOUR_S, 2)))
+
+    for user in users:
+        response = report.get(f"/users/{quote(user, safe='').replace('.', '%2E')}")
+        assert (200, {"user_id": user, "avg_time_on_flyer_per_user_hours": 3.5}) == (
+            response.status_code,
+            response.json(),
+        )
+
+
+def test_an_unknown_user_is_a_404_that_says_so(report: httpx2.Client) -> None:
+    """A user without a pair of events is not in the report."""
+    response = report.get("/users/nobody")
+
+    assert (404, "no_such_user") == (response.status_code, response.json()["code"])
+
+
+def test_the_etag_changes_exactly_when_the_content_does(report: httpx2.Client, put: Callable[..., None]) -> None:
+    """A commit that shows nothing new keeps the tag; one that does changes it, also back to earlier content."""
+    tags = [report.get("/").headers["etag"]]
+    put(a=(HOUR_S, 2))
+    tags.append(report.get("/").headers["etag"])
+    put(report_changes=False, a=(HOUR_S + 1, 2))
+    assert tags[-1] == report.get("/").headers["etag"]
+    put(a=(2 * HOUR_S, 2))
+    tags.append(report.get("/").headers["etag"])
+    put(a=(HOUR_S, 2))
+    tags.append(report.get("/").headers["etag"])
+
+    assert 4 == len(set(tags))
+
+
+def test_a_store_emptied_and_filled_again_has_other_etags(
+    report: httpx2.Client, put: Callable[..., None], raw_redis: redis.Redis
+) -> None:
+    """A tag of the past never fits other content of the same age."""
+    put(a=(HOUR_S, 2))
+    before = report.get("/").headers["etag"]
+    for shard in range(SHARDS):
+        raw_redis.delete(f"{{report:{shard}}}:ledger", f"{{report:{shard}}}:averages")
+    put(a=(9 * HOUR_S, 2))
+
+    assert before != report.get("/").headers["etag"]
+
+
+@pytest.mark.parametrize("path", ["/", "/users/a"])
+def test_who_has_the_content_gets_a_304(report: httpx2.Client, put: Callable[..., None], path: str) -> None:
+    """If-None-Match with the current tag, alone, weak, in a list or as a star, spares the content."""
+    put(a=(HOUR_S, 2))
+    etag = report.get(path).headers["etag"]
+
+    for condition in (etag, f"W/{etag}", f'"x", {etag}', "*"):
+        response = report.get(path, headers={"if-none-match": condition})
+        assert (304, b"", etag) == (response.status_code, response.content, response.headers["etag"])
+    assert 200 == report.get(path, headers={"if-none-match": '"other"'}).status_code
+
+
+def test_a_304_reads_no_averages(report: httpx2.Client, put: Callable[..., None], raw_redis: redis.Redis) -> None:
+    """Only the shards' versions are read for it."""
+    put(a=(HOUR_S, 2))
+    etag = report.get("/").headers["etag"]
+    raw_redis.config_resetstat()
+    assert 304 == report.get("/", headers={"if-none-match": etag}).status_code
+
+    assert "cmdstat_hgetall" not in raw_redis.info("commandstats")
+    assert SHARDS == raw_redis.info("commandstats")["cmdstat_hget"]["calls"]
+
+
+def test_head_says_what_get_would(report: httpx2.Client, put: Callable[..., None]) -> None:
+    """HEAD has the headers and no body."""
+    put(a=(HOUR_S, 2))
+    head, get = report.head("/"), report.get("/")
+
+    assert b"" == head.content
+    assert [get.headers[name] for name in ("etag", "content-length", "content-type")] == [
+        head.headers[name] for name in ("etag", "content-length", "content-type")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [("POST", "/", 405, "method_not_allowed"), ("GET", "/elsewhere", 404, "no_such_path")],
+)
+def test_other_requests_are_refused(report: httpx2.Client, method: str, path: str, status: int, code: str) -> None:
+    """The refusal says what would be right."""
+    response = report.request(method, path)
+
+    assert (status, code) == (response.status_code, response.json()["code"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -73,6 +74,7 @@ class RedisStore:
         self._settings = settings
         self._redis = client or redis_client.connect_async(settings)
         self._shards: int | None = None
+        self._pipeline = ""
         self.keys = sharding.Keys(settings.namespace)
 
     async def close(self) -> None:
@@ -91,11 +93,17 @@ class RedisStore:
                 pipe = self._redis.pipeline(transaction=True)
                 pipe.hsetnx(self.keys.layout, "shards", str(wanted or sharding.DEFAULT_SHARDS))
                 pipe.hsetnx(self.keys.layout, "format", str(LAYOUT_FORMAT))
-                pipe.hmget(self.keys.layout, ["shards", "format"])
-                held, version = map(int, (await pipe.execute())[-1])
-            check_layout(held, version, wanted)
-            self._shards = held
+                pipe.hsetnx(self.keys.layout, "pipeline", secrets.token_hex(8))
+                pipe.hmget(self.keys.layout, ["shards", "format", "pipeline"])
+                shards, version, pipeline = (await pipe.execute())[-1]
+            check_layout(int(shards), int(version), wanted)
+            self._shards, self._pipeline = int(shards), pipeline.decode()
         return self._shards
+
+    async def pipeline(self) -> str:
+        """Return what tells this pipeline from every other, also from one that was here before the store was emptied."""
+        await self.shards()
+        return self._pipeline
 
     async def append(self, batches: Sequence[ShardBatch], window: int) -> list[Appended | Seen | FlyertimeError]:
         """Write each batch to its shard's log, all in one trip; each answer stands for itself.

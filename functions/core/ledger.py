@@ -48,15 +48,24 @@ class Backlog:
     pending_events: int
     oldest_pending_ms: int | None
     digest: str
-    """Follows from the shards' ``folded_to``: equal digests mean that the same work is to be done."""
+    """Follows from the pipeline and its shards' ``folded_to``: equal digests mean that the same work is to be done."""
 
 
-def backlog_of(ledgers: Sequence[ShardLedger]) -> Backlog:
-    """Sum up the shards."""
+def backlog_of(ledgers: Sequence[ShardLedger], pipeline: str = "") -> Backlog:
+    """Sum up the shards.
+
+    ``pipeline`` names store and namespace: two pipelines that are both at their beginning have different work to do.
+    """
     ages_ms = [ledger.oldest_pending_ms for ledger in ledgers if ledger.oldest_pending_ms is not None]
-    positions = ",".join(ledger.folded_to for ledger in ledgers)
+    positions = ",".join((*((pipeline,) if pipeline else ()), *(ledger.folded_to for ledger in ledgers)))
     return Backlog(
         pending_events=sum(ledger.pending for ledger in ledgers),
         oldest_pending_ms=min(ages_ms, default=None),
         digest=hashlib.sha256(positions.encode()).hexdigest()[:12],
     )
+
+
+def position_of(entry_id: str) -> tuple[int, int]:
+    """Return a log entry's id as numbers, in whose order the log is."""
+    milliseconds, _, sequence = entry_id.partition("-")
+    return int(milliseconds), int(sequence)

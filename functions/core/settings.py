@@ -7,13 +7,14 @@ the two equal.
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, get_type_hints
 from urllib.parse import urlsplit, urlunsplit
 
+from functions.core import policy as policy_
 from functions.core import shards
 from functions.core.errors import MisconfiguredError
-from functions.core.policy import Policy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,6 +30,7 @@ def _setting(
     low: float | None = None,
     high: float | None = None,
     choices: tuple[str, ...] = (),
+    pattern: str | None = None,
     secret: bool = False,
     env: str | None = None,
 ) -> Any:
@@ -36,7 +38,8 @@ def _setting(
 
     ``env`` names the variable where it is not ours to name: Knative sets ``K_SINK``.
     """
-    metadata = {"doc": doc, "low": low, "high": high, "choices": choices, "secret": secret, "env": env}
+    metadata: dict[str, Any] = {"doc": doc, "low": low, "high": high, "choices": choices, "pattern": pattern}
+    metadata |= {"secret": secret, "env": env}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -83,14 +86,27 @@ class Settings:
     # trigger
     threshold_events: int = _setting(50_000, "events pending that are worth a Spark run", low=1)
     max_age_s: float = _setting(300.0, "seconds; a smaller backlog is folded once its oldest event is this old", low=0)
-    max_attempts: int = _setting(5, "runs started for one backlog before trigger gives up and says so", low=1)
+    max_attempts: int = _setting(
+        5, "runs started for one backlog before trigger gives up and says so", low=1, high=policy_.MAX_ATTEMPTS
+    )
     retry_pause_s: float = _setting(30.0, "seconds after a failed run; doubles with each further failure", low=0)
     max_retry_pause_s: float = _setting(600.0, "seconds; the longest pause between attempts", low=0)
     launcher: str = _setting(
         "operator", "who runs Spark: the Kubernetes operator, or this machine", choices=("operator", "local")
     )
-    run_name_prefix: str = _setting("flyertime", "where the names of runs begin; lower-case letters, digits and dashes")
+    run_name_prefix: str = _setting(
+        "flyertime",
+        "where the names of runs begin; lower-case letters, digits and dashes, a letter first, at most 28",
+        pattern=policy_.PREFIX_PATTERN,
+    )
+
+    # the local launcher
     local_runs_dir: str = _setting(".flyertime/runs", "folder in which the local launcher keeps its runs")
+    local_runs_kept: int = _setting(50, "ended runs of which it keeps the folder, the newest ones", low=1)
+    local_max_run_s: float = _setting(3600.0, "seconds; a local run that takes longer is ended and has failed", low=1)
+    run_ended_sink: str | None = _setting(
+        None, "where the local launcher says that a run has ended: trigger itself; unset: K_SINK"
+    )
 
     # the Spark job
     spark_master: str | None = _setting(
@@ -107,9 +123,9 @@ class Settings:
     )
 
     @property
-    def policy(self) -> Policy:
+    def policy(self) -> policy_.Policy:
         """When trigger starts a run."""
-        return Policy(
+        return policy_.Policy(
             threshold_events=self.threshold_events,
             max_age_s=self.max_age_s,
             max_attempts=self.max_attempts,
@@ -197,6 +213,9 @@ def _parse_one(text: str, kind: Any, metadata: Mapping[str, Any]) -> Any:
         raise ValueError(f"must be at least {low}")
     if high is not None and not value <= high:
         raise ValueError(f"must be at most {high}")
+    pattern = metadata["pattern"]
+    if pattern is not None and not re.fullmatch(pattern, text):
+        raise ValueError(f"must match {pattern}")
     if choices and value not in choices:
         raise ValueError(f"must be one of {', '.join(choices)}")
     return value

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from functions.adapters import cloud_events, web
 from functions.adapters.redis_store import RedisStore
 from functions.core.errors import RequestRefusedError
+from functions.core.ledger import position_of
 from functions.core.report import json_array, rows_of
 from functions.ingest import submissions
 from functions.ingest.signals import Signals
@@ -108,9 +109,7 @@ class IngestHandler:
         """Ask for a flush and wait until all that these shards hold now is in the report; False where time is up."""
         deadline = time.monotonic() + wait_s
         ledgers = await self._store.ledgers()
-        wanted = {
-            shard: _position(ledgers[shard].newest_id) for shard in shards if ledgers[shard].newest_id is not None
-        }
+        wanted = {shard: position_of(upto) for shard in shards if (upto := ledgers[shard].newest_id) is not None}
         if wanted:
             self._signals.flush_requested(await self._store.request_flush())
         while wanted:
@@ -118,11 +117,5 @@ class IngestHandler:
                 return False
             await asyncio.sleep(_POLL_S)
             ledgers = await self._store.ledgers()
-            wanted = {shard: upto for shard, upto in wanted.items() if _position(ledgers[shard].folded_to) < upto}
+            wanted = {shard: upto for shard, upto in wanted.items() if position_of(ledgers[shard].folded_to) < upto}
         return True
-
-
-def _position(entry_id: str | None) -> tuple[int, int]:
-    """Return a log entry's id as numbers, in whose order the log is."""
-    milliseconds, _, sequence = (entry_id or "0-0").partition("-")
-    return int(milliseconds), int(sequence)

@@ -1,0 +1,187 @@
+"""The job: fold everything that was in the log when it started, and say what was done.
+
+``python -m spark.main --run NAME`` on one machine, or spark-submit's main file on a cluster. Settings come from the
+environment, of the driver and of the executors alike, so that no password is in an argument or in Spark's own messages.
+
+Exit status: 0 folded, also when there was nothing to do; 1 failed; 2 wrong arguments or settings; 75 the store did not
+answer, try again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import re
+import signal
+import sys
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if __name__ == "__main__":  # as a file, Python looks for modules beside it, not where the package is
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from functions.adapters.redis_shard import ShardStore
+from functions.core import settings as settings_
+from functions.core.errors import FlyertimeError, MisconfiguredError, UnavailableError
+from spark.planning import ShardBound, groups_of
+from spark.session import start_context
+from spark.tasks import fold_groups
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from functions.core.settings import Settings
+    from spark.folding import Folded
+
+logger = logging.getLogger("flyertime.job")
+
+EXIT_FAILED: Final = 1
+EXIT_USAGE: Final = 2
+EXIT_TRY_AGAIN: Final = 75
+
+
+class StoppedError(Exception):
+    """Somebody asked us to stop: what is committed stays, the rest stays in the log."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the job and return its exit status."""
+    parser = argparse.ArgumentParser(
+        prog="spark.main",
+        description="Fold the pending log into the state. Settings: FLYERTIME_* variables, see README.md.",
+        epilog="exit status: 0 folded, 1 failed, 2 wrong arguments or settings, 75 the store did not answer",
+    )
+    parser.add_argument("--run", default="by-hand", help="name of this run, for the record (default: %(default)s)")
+    run = parser.parse_args(arguments).run
+    try:
+        settings = settings_.parse(os.environ)
+    except MisconfiguredError as e:
+        sys.stderr.write(f"{e.message}\n")
+        return EXIT_USAGE
+    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    signal.signal(signal.SIGTERM, _stop)
+    return run_job(settings, run)
+
+
+def _stop(*_: object) -> None:
+    raise StoppedError
+
+
+def run_job(settings: Settings, run: str) -> int:
+    """Fold, record what was done, and return the exit status."""
+    started_at = datetime.now(UTC)
+    summary = Summary()
+    status = 0
+    try:
+        fold_log(settings, run, summary)
+        status = 0 if not summary.errors else EXIT_TRY_AGAIN if summary.retryable else EXIT_FAILED
+    except StoppedError:
+        summary.errors.append("stopped from outside")
+        status = EXIT_FAILED
+    except UnavailableError as e:
+        summary.errors.append(e.message)
+        status = EXIT_TRY_AGAIN
+    except FlyertimeError as e:
+        summary.errors.append(e.message)
+        status = EXIT_USAGE if isinstance(e, MisconfiguredError) else EXIT_FAILED
+    except Exception as e:
+        logger.debug("the run failed", exc_info=True)
+        summary.errors.append(cause_of(e))
+        status = EXIT_FAILED
+    for error in summary.errors:
+        logger.error("%s", error)
+    logger.info(
+        "run %s %s: %d events of %d shards in %d rounds, %.1f s",
+        run,
+        "failed" if status else "succeeded",
+        summary.events,
+        summary.shards,
+        summary.rounds,
+        (datetime.now(UTC) - started_at).total_seconds(),
+    )
+    _record(settings, run, started_at, summary, status)
+    return status
+
+
+def cause_of(error: Exception) -> str:
+    """Return the line that says what happened; Spark wraps the error of a task in pages of Java."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    causes = [line for line in lines if re.match(r"[A-Za-z_.]*(Error|Exception): ", line)]
+    return (causes[-1] if causes else f"{type(error).__name__}: {lines[0] if lines else ''}")[:500]
+
+
+@dataclass(slots=True)
+class Summary:
+    """What a run did."""
+
+    events: int = 0
+    shards: int = 0
+    rounds: int = 0
+    superseded: int = 0
+    users: int = 0
+    errors: list[str] = field(default_factory=list)
+    retryable: bool = True
+    """Whether all errors so far were the store's not answering."""
+
+    def add(self, folded: Folded) -> None:
+        """Add one shard."""
+        self.shards += 1
+        self.events += folded.events
+        self.rounds += folded.rounds
+        self.superseded += folded.superseded
+        self.users += folded.users
+        if folded.error:
+            self.errors.append(folded.error)
+            self.retryable = self.retryable and folded.retryable
+
+
+def fold_log(settings: Settings, run: str, summary: Summary) -> None:
+    """Fold all that is pending now; shards that fail are named in the summary and do not hold up the others."""
+    store = ShardStore(settings)
+    try:
+        ledgers = [store.ledger(shard) for shard in range(store.shards())]
+    finally:
+        store.close()
+    bounds = [
+        ShardBound(ledger.shard, ledger.newest_id, ledger.pending) for ledger in ledgers if ledger.newest_id is not None
+    ]
+    pending_events = sum(bound.pending_events for bound in bounds)
+    logger.info("run %s: %d events pending in %d shards", run, pending_events, len(bounds))
+    if not bounds:
+        return
+    started_s = time.monotonic()
+    with start_context(settings, run) as context:
+        groups = groups_of(bounds, 2 * context.defaultParallelism)
+        logger.info("Spark %s is up after %.1f s; %d tasks", context.version, time.monotonic() - started_s, len(groups))
+        for folded in context.parallelize(groups, len(groups)).mapPartitions(fold_groups).collect():
+            summary.add(folded)
+
+
+def _record(settings: Settings, run: str, started_at: datetime, summary: Summary, status: int) -> None:
+    store = ShardStore(settings)
+    try:
+        store.record_run(
+            {
+                "run": run,
+                "started_at": started_at.isoformat(timespec="milliseconds"),
+                "ended_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+                "state": "failed" if status else "succeeded",
+                "events": str(summary.events),
+                "shards": str(summary.shards),
+                "rounds": str(summary.rounds),
+                "superseded": str(summary.superseded),
+                "error": "; ".join(summary.errors),
+            }
+        )
+    except FlyertimeError as e:
+        logger.warning("the run is not on record: %s", e.message)
+    finally:
+        store.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

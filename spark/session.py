@@ -1,0 +1,42 @@
+"""Starting Spark for the fold: no SQL, no web page, nothing that a run of seconds has no use for."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from pyspark import SparkConf, SparkContext
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from functions.core.settings import Settings
+
+
+@contextmanager
+def start_context(settings: Settings, run: str) -> Iterator[SparkContext]:
+    """Start a Spark context, and stop it at the end.
+
+    What spark-submit or the operator has set stays as it is; on one machine it listens on the loopback address only.
+    """
+    conf = SparkConf()
+    conf.setIfMissing("spark.master", settings.spark_master or "local[*]")
+    conf.setIfMissing("spark.app.name", run)
+    conf.setIfMissing("spark.ui.enabled", "false")
+    conf.setIfMissing("spark.ui.showConsoleProgress", "false")
+    conf.setIfMissing("spark.task.maxFailures", "4")
+    if str(conf.get("spark.master")).startswith("local"):
+        conf.setIfMissing("spark.driver.bindAddress", "127.0.0.1")
+        conf.setIfMissing("spark.driver.host", "127.0.0.1")
+        conf.setIfMissing("spark.driver.memory", "512m")  # the JVM only passes shard numbers around
+        conf.setIfMissing("spark.driver.extraJavaOptions", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
+    # Where nobody chose an interpreter for the workers, ours: it has what they import.
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    context = SparkContext(conf=conf)
+    context.setLogLevel("WARN")
+    try:
+        yield context
+    finally:
+        context.stop()

@@ -1,0 +1,33 @@
+"""What a Spark task does, in a Python worker of an executor."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from functions.adapters.redis_shard import ShardStore
+from functions.core import settings as settings_
+from functions.core.errors import FlyertimeError, UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from spark.folding import Folded
+    from spark.planning import ShardBound
+
+
+def fold_groups(groups: Iterable[Sequence[ShardBound]]) -> Iterator[Folded]:
+    """Fold groups of shards, each from its log to its commit; one that fails does not hold up the others."""
+    os.environ.setdefault("POLARS_MAX_THREADS", "1")  # Spark has a task for each core already; before the first import
+    from spark.folding import Folded, fold_shard  # noqa: PLC0415  # see above
+
+    settings = settings_.parse(os.environ)
+    store = ShardStore(settings)
+    try:
+        for bound in (bound for group in groups for bound in group):
+            try:
+                yield fold_shard(store, bound.shard, bound.upto, settings.round_events)
+            except FlyertimeError as e:
+                yield Folded(bound.shard, error=e.message, retryable=isinstance(e, UnavailableError))
+    finally:
+        store.close()

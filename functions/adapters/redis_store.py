@@ -101,7 +101,7 @@ class RedisStore:
         return self._shards
 
     async def pipeline(self) -> str:
-        """Return what tells this pipeline from every other, also from one that was here before the store was emptied."""
+        """Return what tells this pipeline from every other, also from one that this store held before."""
         await self.shards()
         return self._pipeline
 

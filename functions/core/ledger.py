@@ -57,7 +57,7 @@ def backlog_of(ledgers: Sequence[ShardLedger], pipeline: str = "") -> Backlog:
     ``pipeline`` names store and namespace: two pipelines that are both at their beginning have different work to do.
     """
     ages_ms = [ledger.oldest_pending_ms for ledger in ledgers if ledger.oldest_pending_ms is not None]
-    positions = ",".join((*((pipeline,) if pipeline else ()), *(ledger.folded_to for ledger in ledgers)))
+    positions = ",".join([pipeline, *(ledger.folded_to for ledger in ledgers)])
     return Backlog(
         pending_events=sum(ledger.pending for ledger in ledgers),
         oldest_pending_ms=min(ages_ms, default=None),

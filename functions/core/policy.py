@@ -188,8 +188,9 @@ def name_of(prefix: str, digest: str, attempt: int) -> str:
 def _exhausted(last: Run, policy: Policy) -> Wait:
     return Wait(
         Cause.EXHAUSTED,
-        f"all {policy.max_attempts} attempts at this backlog are used up: {_trouble(last)}. Nothing is lost, and "
-        "nothing is folded until somebody mends the cause and then deletes the failed runs or raises FLYERTIME_MAX_ATTEMPTS",
+        f"all {policy.max_attempts} attempts at this backlog are used up: {_trouble(last)}. Nothing is "
+        "lost, and nothing is folded until somebody mends the cause and then deletes the failed runs or raises "
+        "FLYERTIME_MAX_ATTEMPTS",
     )
 
 

@@ -63,6 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"{e.message}\n")
         return EXIT_USAGE
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    logging.getLogger("py4j").setLevel(logging.WARNING)
     signal.signal(signal.SIGTERM, _stop)
     return run_job(settings, run)
 

@@ -1,0 +1,1 @@
+"""Trigger: decides whether a Spark run is due, and starts it."""

@@ -141,25 +141,32 @@ class Summary:
 
 
 def fold_log(settings: Settings, run: str, summary: Summary) -> None:
-    """Fold all that is pending now; shards that fail are named in the summary and do not hold up the others."""
-    store = ShardStore(settings)
-    try:
-        ledgers = [store.ledger(shard) for shard in range(store.shards())]
-    finally:
-        store.close()
-    bounds = [
-        ShardBound(ledger.shard, ledger.newest_id, ledger.pending) for ledger in ledgers if ledger.newest_id is not None
-    ]
+    """Fold all that is pending when Spark is up; shards that fail are named in the summary and hold up no others."""
+    bounds = _bounds(settings)
     pending_events = sum(bound.pending_events for bound in bounds)
     logger.info("run %s: %d events pending in %d shards", run, pending_events, len(bounds))
     if not bounds:
         return
     started_s = time.monotonic()
     with start_context(settings, run) as context:
+        bounds = _bounds(settings)  # what has come in since is folded too
         groups = groups_of(bounds, 2 * context.defaultParallelism)
         logger.info("Spark %s is up after %.1f s; %d tasks", context.version, time.monotonic() - started_s, len(groups))
-        for folded in context.parallelize(groups, len(groups)).mapPartitions(fold_groups).collect():
-            summary.add(folded)
+        if groups:
+            for folded in context.parallelize(groups, len(groups)).mapPartitions(fold_groups).collect():
+                summary.add(folded)
+
+
+def _bounds(settings: Settings) -> list[ShardBound]:
+    """Return the shards that have a backlog, each with its newest entry."""
+    store = ShardStore(settings)
+    try:
+        ledgers = [store.ledger(shard) for shard in range(store.shards())]
+    finally:
+        store.close()
+    return [
+        ShardBound(ledger.shard, ledger.newest_id, ledger.pending) for ledger in ledgers if ledger.newest_id is not None
+    ]
 
 
 def _record(settings: Settings, run: str, started_at: datetime, summary: Summary, status: int) -> None:

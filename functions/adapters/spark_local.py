@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
-from errno import EACCES, ENOTDIR, EPERM, EROFS
+from errno import EACCES, EEXIST, ENOTDIR, EPERM, EROFS
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -33,15 +33,15 @@ _START_TIMEOUT_S: Final = 30.0
 class LocalLauncher:
     """Runs Spark on this machine."""
 
-    def __init__(self, settings: Settings, command: Sequence[str] = JOB) -> None:
+    def __init__(self, settings: Settings, command: Sequence[str] | None = None) -> None:
         """Prepare the launcher.
 
         Args:
             settings: Where the runs are kept, and for how long one may take.
-            command: What to run; the run's name is added to it.
+            command: What to run instead of the job; the run's name is added to it.
         """
         self._settings = settings
-        self._command = list(command)
+        self._command = list(command or JOB)
         self._runs_dir = Path(settings.local_runs_dir).absolute()
 
     async def runs(self) -> list[Run]:
@@ -125,7 +125,7 @@ class LocalLauncher:
             raise UnavailableError("run_not_started", f"the supervisor took over {_START_TIMEOUT_S:g} s") from e
         except OSError as e:
             reason = f"{self._runs_dir}: {e.strerror}"
-            if e.errno in {EACCES, EPERM, EROFS, ENOTDIR}:
+            if e.errno in {EACCES, EPERM, EROFS, ENOTDIR, EEXIST}:
                 raise MisconfiguredError("bad_runs_dir", f"FLYERTIME_LOCAL_RUNS_DIR cannot be used: {reason}") from e
             raise UnavailableError("run_not_started", f"this machine cannot start a run: {reason}") from e
 

@@ -1,0 +1,7 @@
+"""``python -m functions`` is ``flyertime``."""
+
+from __future__ import annotations
+
+from functions.cli import main
+
+main()

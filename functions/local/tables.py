@@ -1,0 +1,55 @@
+"""Tables for the terminal: pure, columns as wide as what stands in them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from functions.core.ledger import ShardLedger
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Return rows under a head; numbers stand to the right."""
+    texts = [[f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row] for row in rows]
+    widths = [max(len(cell) for cell in column) for column in zip(head, *texts, strict=True)]
+
+    def line(cells: Sequence[str], values: Sequence[object]) -> str:
+        return "   " + "  ".join(
+            cell.rjust(width) if isinstance(value, int | float) else cell.ljust(width)
+            for cell, width, value in zip(cells, widths, values, strict=True)
+        )
+
+    first = rows[0] if rows else head
+    rule = ["-" * width for width in widths]
+    return "\n".join(
+        part.rstrip()
+        for part in (line(head, first), line(rule, head), *(line(t, r) for t, r in zip(texts, rows, strict=True)))
+    )
+
+
+def report_table(rows: Sequence[Mapping[str, object]]) -> str:
+    """Return the report's rows as a table."""
+    return table(
+        ["user_id", "avg_time_on_flyer_per_user_hours"],
+        [(row["user_id"], f"{row['avg_time_on_flyer_per_user_hours']:.2f}") for row in rows],
+    )
+
+
+def ledger_table(ledgers: Sequence[ShardLedger], *, each_shard: bool = False) -> str:
+    """Return the books: the sum of all shards, and each shard where asked for."""
+    head = ["shard", "accepted", "duplicate", "folded", "pending"]
+    rows: list[tuple[object, ...]] = [
+        (str(ledger.shard), ledger.accepted, ledger.duplicate, ledger.folded, ledger.pending) for ledger in ledgers
+    ]
+    total = ("all", *(sum(row[column] for row in rows) for column in range(1, 5)))  # type: ignore[misc]  # all are int
+    return table(head, [*(rows if each_shard else []), total])
+
+
+def runs_table(runs: Sequence[Mapping[str, str]]) -> str:
+    """Return what the last runs did as a table, the newest first."""
+    return table(
+        ["run", "ended", "state", "events", "error"],
+        [(run["run"], run["ended_at"][:19], run["state"], int(run["events"]), run["error"][:60]) for run in runs],
+    )

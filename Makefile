@@ -1,0 +1,49 @@
+# Every target sets up what it needs: .venv with the pinned packages, and a Java runtime where none is found.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PINS := requirements/dev.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo run test lint format bench pins docs clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+
+setup: $(STAMP) ## set up .venv and Java; the other targets do it by themselves
+	@scripts/ensure-java
+
+demo: setup ## the whole pipeline on made-up events, its report checked
+	@$(BIN)/flyertime demo
+
+run: setup ## the whole pipeline on this machine until Ctrl-C
+	@$(BIN)/flyertime run
+
+test: setup ## all tests
+	$(BIN)/python -m pytest
+
+lint: $(STAMP) ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(STAMP) ## format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: setup ## side-by-side measurements, one JSON object a line
+	$(BIN)/python -m bench
+
+pins: $(STAMP) ## resolve the pinned requirements anew from pyproject.toml
+	scripts/pin $(BIN)/pip-compile
+
+docs: $(STAMP) ## write the settings table into README.md
+	$(BIN)/python scripts/settings_table.py README.md
+
+clean: ## remove .venv and what tools leave behind
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build flyertime.egg-info
+
+$(STAMP): $(PINS) pyproject.toml scripts/make-venv
+	@scripts/make-venv "$(PYTHON)" $(VENV) $(PINS)
+	@touch $(STAMP)

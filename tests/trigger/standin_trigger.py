@@ -1,0 +1,65 @@
+"""Trigger as its container serves it, but with a stand-in for the Spark job: ``standin_trigger.py PORT``.
+
+The stand-in folds what is pending, as the job does, without Spark. Files in FLYERTIME_LOCAL_RUNS_DIR/.standin steer it:
+``hold`` makes it wait, ``fail`` makes it fail with the file's text; ``jobs`` lists the runs that were started.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+import uvicorn
+
+from functions.adapters import spark_local
+from functions.adapters.redis_shard import Change, ShardStore
+from functions.core.settings import parse
+
+CONTROL = ".standin"
+
+
+def work(run: str) -> int:
+    """Do what the job does."""
+    settings = parse(os.environ)
+    control = Path(settings.local_runs_dir) / CONTROL
+    control.mkdir(exist_ok=True)
+    store = ShardStore(settings)
+    ledgers = [store.ledger(shard) for shard in range(store.shards())]
+    with (control / "jobs").open("a") as jobs:
+        jobs.write(f"{run}\n")
+    while (control / "hold").exists():
+        time.sleep(0.02)
+    if (control / "fail").exists():
+        sys.stderr.write((control / "fail").read_text())
+        return 1
+    for ledger in ledgers:
+        if ledger.newest_id is not None:
+            store.commit(
+                Change(
+                    shard=ledger.shard,
+                    commits=ledger.commits,
+                    folded_to=ledger.newest_id,
+                    events=ledger.pending,
+                    report_changes=False,
+                    spans={},
+                    averages={},
+                )
+            )
+    store.close()
+    return 0
+
+
+def serve(port: int) -> None:
+    """Serve trigger."""
+    spark_local.JOB = (sys.executable, __file__, "job")  # type: ignore[assignment, misc]  # the one thing that is not real
+    uvicorn.run("functions.asgi:app", host="127.0.0.1", port=port, log_level="warning")
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "job":
+        sys.exit(work(sys.argv[2]))
+    serve(int(sys.argv[1]))

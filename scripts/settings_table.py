@@ -1,4 +1,4 @@
-"""Write the table of settings into a Markdown file, between its two marks; ``--check`` only says whether it is right."""
+"""Write the table of settings into a Markdown file between its two marks; ``--check`` says whether it is right."""
 
 from __future__ import annotations
 

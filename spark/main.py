@@ -142,14 +142,14 @@ class Summary:
 
 def fold_log(settings: Settings, run: str, summary: Summary) -> None:
     """Fold all that is pending when Spark is up; shards that fail are named in the summary and hold up no others."""
-    bounds = _bounds(settings)
+    bounds = bounds_of(settings)
     pending_events = sum(bound.pending_events for bound in bounds)
     logger.info("run %s: %d events pending in %d shards", run, pending_events, len(bounds))
     if not bounds:
         return
     started_s = time.monotonic()
     with start_context(settings, run) as context:
-        bounds = _bounds(settings)  # what has come in since is folded too
+        bounds = bounds_of(settings)  # what has come in since is folded too
         groups = groups_of(bounds, 2 * context.defaultParallelism)
         logger.info("Spark %s is up after %.1f s; %d tasks", context.version, time.monotonic() - started_s, len(groups))
         if groups:
@@ -157,7 +157,7 @@ def fold_log(settings: Settings, run: str, summary: Summary) -> None:
                 summary.add(folded)
 
 
-def _bounds(settings: Settings) -> list[ShardBound]:
+def bounds_of(settings: Settings) -> list[ShardBound]:
     """Return the shards that have a backlog, each with its newest entry."""
     store = ShardStore(settings)
     try:

@@ -1,0 +1,133 @@
+"""Spans: an algebra, a packing, and the number."""
+
+from __future__ import annotations
+
+from decimal import ROUND_HALF_UP, Decimal
+from functools import reduce
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from functions.core.events import Event
+from functions.core.spans import (
+    Span,
+    average_hours,
+    pack_average,
+    pack_spans,
+    spans_of,
+    totals_of,
+    unpack_average,
+    unpack_spans,
+)
+
+MOMENTS = st.integers(-(10**15), 4 * 10**15)
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)
+
+
+@st.composite
+def a_span(draw: st.DrawFn) -> Span:
+    """Draw a span."""
+    first, last = sorted((draw(MOMENTS), draw(MOMENTS)))
+    return Span(first, last, draw(st.integers(1, 2**32 - 1)))
+
+
+@given(a_span(), a_span(), a_span())
+def test_merging_is_commutative_and_associative(a: Span, b: Span, c: Span) -> None:
+    """So order and batching do not matter."""
+    assert a.merge(b) == b.merge(a)
+    assert a.merge(b).merge(c) == a.merge(b.merge(c))
+
+
+@given(st.lists(MOMENTS, min_size=1, max_size=20), st.randoms())
+def test_the_durations_telescope(moments: list[int], order: object) -> None:
+    """The sum over consecutive events, each floored to its second, follows from the first and the last alone."""
+    shuffled = list(moments)
+    order.shuffle(shuffled)  # type: ignore[attr-defined]  # hypothesis' random
+    span = reduce(Span.merge, (Span(moment, moment, 1) for moment in shuffled))
+    pairs = [end // 10**6 - start // 10**6 for start, end in pairwise(sorted(moments))]
+
+    assert (sum(pairs), len(pairs)) == (span.seconds, span.sessions)
+
+
+@given(st.dictionaries(st.tuples(TEXT, TEXT), a_span(), max_size=6))
+def test_packed_spans_are_read_back(spans: dict[tuple[str, str], Span]) -> None:
+    """Whatever the ids are made of; and the order of the dict does not matter to the bytes."""
+    packed = pack_spans(spans)
+
+    assert spans == unpack_spans(packed)
+    assert packed == pack_spans(dict(reversed(spans.items())))
+
+
+@pytest.mark.parametrize("value", [b"\x02\x00\x00\x00\x00", pack_spans({("f", "m"): Span(1, 2, 2)}) + b"x"])
+def test_damaged_spans_are_refused(value: bytes) -> None:
+    """Another format, or bytes too many."""
+    with pytest.raises(ValueError, match=r"format 2|do not add up"):
+        unpack_spans(value)
+
+
+@given(st.integers(0, 2**40), st.integers(1, 2**30))
+def test_packed_averages_are_read_back(seconds: int, sessions: int) -> None:
+    """Seconds and sessions, not their rounded quotient, are kept."""
+    assert (seconds, sessions) == unpack_average(pack_average(seconds, sessions))
+
+
+@pytest.mark.parametrize("value", [b"", b"\x02" + bytes(16), bytes(18)])
+def test_an_average_of_another_format_is_refused(value: bytes) -> None:
+    """Rather than misread."""
+    with pytest.raises(ValueError, match="another format"):
+        unpack_average(value)
+
+
+def rounded(seconds: int, sessions: int) -> float:
+    """Round as Spark does, by the letter: the double's shortest text, half up."""
+    return float(Decimal(repr(seconds / sessions / 3600)).quantize(Decimal("0.01"), ROUND_HALF_UP))
+
+
+@given(st.integers(0, 10**12), st.integers(1, 10**6))
+def test_the_average_is_rounded_half_up(seconds: int, sessions: int) -> None:
+    """The quick way gives what the exact one does."""
+    assert rounded(seconds, sessions) == average_hours(seconds, sessions)
+
+
+@given(st.integers(0, 10**7), st.integers(1, 1000))
+def test_ties_are_rounded_half_up(hundredths: int, sessions: int) -> None:
+    """At exactly half a hundredth of an hour, where the two ways could differ: 18 s times an odd number a session."""
+    seconds = 18 * (2 * hundredths + 1) * sessions
+
+    assert rounded(seconds, sessions) == average_hours(seconds, sessions)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "hours"), [(17, 0.0), (18, 0.01), (53, 0.01), (54, 0.02), (3600, 1.0), (5418, 1.51)]
+)
+def test_known_averages(seconds: int, hours: float) -> None:
+    """Half a hundredth of an hour is 18 seconds, and goes up."""
+    assert hours == average_hours(seconds, 1)
+
+
+def event(moment_s: float, flyer: str | None, merchant: str | None = "m", name: str = "flyer_open") -> Event:
+    """Return an event of one user."""
+    return Event(round(moment_s * 10**6), "u", name, flyer, merchant)
+
+
+def test_a_flyer_under_several_merchants_is_one_flyer_overall() -> None:
+    """From the first to the last event, whoever's it was; apart, each merchant has its own part."""
+    spans = spans_of([event(0, "f", "a"), event(10, "f", "b"), event(30, "f", "a"), event(35, "f", "b")])["u"]
+
+    assert (35, 3) == totals_of(spans)
+    assert {("f", "a"): (30, 1), ("f", "b"): (25, 1)} == {
+        key: (span.seconds, span.sessions) for key, span in spans.items()
+    }
+
+
+def test_only_opens_and_closes_on_a_flyer_count() -> None:
+    """Other events and null flyers give no span; an empty id is an id."""
+    assert {} == spans_of([event(0, "f", name="shopping_list_open"), event(1, None), event(2, None)])
+    assert (5, 1) == totals_of(spans_of([event(0, ""), event(5, "", name="flyer_close")])["u"])
+
+
+def test_moments_before_1970_are_floored_downwards() -> None:
+    """From -0.5 s to 0.5 s is one whole second, as unix_timestamp has it."""
+    assert (1, 1) == totals_of(spans_of([event(-0.5, "f"), event(0.5, "f")])["u"])

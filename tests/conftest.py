@@ -12,18 +12,37 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 import httpx2
+import hypothesis
 import pytest
 import redis
 
 from functions.core.settings import Settings
 from functions.local.valkey import EmbeddedValkey, free_port
+from tests.kubernetes_api.fixtures import cluster, make_cluster, servers
+
+__all__ = ["cluster", "make_cluster"]  # fixtures of all tests
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+# How long an example takes is the machine's affair; what it gives is ours.
+hypothesis.settings.register_profile("flyertime", deadline=None, print_blob=True)
+hypothesis.settings.load_profile("flyertime")
+
 _numbers = itertools.count()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Take a cluster for the tests of the operator's launcher."""
+    parser.addoption("--kubeconfig", help="run the tests that need a Kubernetes API against this cluster too")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test that needs a Kubernetes API against each one that there is."""
+    if "make_cluster" in metafunc.fixturenames:
+        metafunc.parametrize("make_cluster", servers(metafunc.config), indirect=True, scope="session")
 
 
 @pytest.fixture(scope="session")

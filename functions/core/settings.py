@@ -108,6 +108,62 @@ class Settings:
         None, "where the local launcher says that a run has ended: trigger itself; unset: K_SINK"
     )
 
+    # the operator's launcher
+    kubeconfig: str | None = _setting(
+        None, "path of a kubeconfig, for a trigger outside the cluster; unset: the service account of trigger's pod"
+    )
+    kube_timeout_s: float = _setting(
+        5.0, "seconds for one call of the Kubernetes API; then the sender is asked to retry", low=0.1
+    )
+    spark_namespace: str = _setting(
+        "spark-jobs", "Kubernetes namespace of the runs; the operator must watch it (its value spark.jobNamespaces)"
+    )
+    spark_image: str | None = _setting(None, "image of the Spark job; must be set here or in the template")
+    spark_image_pull_policy: str = _setting(
+        "IfNotPresent", "when nodes pull that image", choices=("IfNotPresent", "Always", "Never")
+    )
+    spark_version: str = _setting("4.0.4", "version of Spark in that image")
+    spark_main_file: str = _setting("local:///opt/flyertime/spark/main.py", "the job's main file in that image")
+    spark_service_account: str = _setting(
+        "flyertime-spark", "service account of the driver, which creates the executors' pods"
+    )
+    spark_redis_url: str | None = _setting(
+        None, "address of the store as the job sees it, from its own namespace; unset: FLYERTIME_REDIS_URL"
+    )
+    spark_redis_secret: str | None = _setting(
+        None, "name of the Secret in the runs' namespace that holds the store's password; unset: no password"
+    )
+    spark_redis_secret_key: str = _setting("password", "key of the password in that Secret")
+    driver_cores: int = _setting(1, "cores of the driver", low=1)
+    driver_memory: str = _setting("1g", "memory of the driver's JVM, such as 512m or 2g")
+    executors: int = _setting(2, "executors of a run; with FLYERTIME_MAX_EXECUTORS the fewest", low=1)
+    max_executors: int | None = _setting(
+        None, "executors that a run may grow to (dynamic allocation); unset: their number is fixed", low=1
+    )
+    executor_cores: int = _setting(1, "cores of an executor, each working on one shard at a time", low=1)
+    executor_memory: str = _setting("1g", "memory of an executor's JVM, such as 512m or 2g")
+    executor_memory_overhead: str = _setting(
+        "1g", "memory of an executor outside the JVM; folding happens there, in Python"
+    )
+    spark_node_selector: str | None = _setting(
+        None, "labels of the nodes for driver and executors: `key=value,key=value`, or a JSON object"
+    )
+    spark_conf: str | None = _setting(
+        None, "further Spark configuration: `key=value,key=value`, or a JSON object where values hold commas"
+    )
+    spark_labels: str | None = _setting(
+        None, "further labels of runs and their pods: `key=value,key=value`, or a JSON object"
+    )
+    spark_template: str | None = _setting(
+        None, "path of a YAML or JSON file with a part of a SparkApplication, merged over all of the above"
+    )
+    spark_ttl_s: int = _setting(
+        21_600, "seconds for which an ended run is kept; failed attempts count as long", low=600
+    )
+    spark_unseen_s: float = _setting(
+        120.0, "seconds after which a run without any state is told to be one that no operator has seen", low=1
+    )
+
     # the Spark job
     spark_master: str | None = _setting(
         None, "Spark master; unset: what spark-submit says, or all cores of this machine"

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import functions_framework.aio
 
-from functions.core.errors import MisconfiguredError
 from functions.serving import Service
 from functions.trigger.handler import TriggerHandler
 
@@ -23,7 +22,9 @@ def build(settings: Settings) -> TriggerHandler:
         from functions.adapters.spark_local import LocalLauncher  # noqa: PLC0415  # see above
 
         return TriggerHandler(settings, LocalLauncher(settings))
-    raise MisconfiguredError("no_launcher", "the operator's launcher is not built yet: set FLYERTIME_LAUNCHER to local")
+    from functions.adapters.spark_operator import OperatorLauncher  # noqa: PLC0415  # see above
+
+    return TriggerHandler(settings, OperatorLauncher(settings))
 
 
 service = Service("trigger", build)

@@ -1,7 +1,7 @@
 """The fold against the reference algorithm: the same events, the same Spark, the same machine, in turn.
 
 One side folds them from the log, as ingest stores them, to the committed report. The other reads them as NDJSON and
-runs the reference plan (window, row numbers, self join). Each run is a process of its own; starting Spark is told apart.
+runs the reference plan (window, row numbers, self join). Each run is a process of its own; the start is told apart.
 """
 
 from __future__ import annotations

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from functions.adapters.redis_shard import ShardStore
     from functions.core.ledger import ShardLedger
 
-MAX_SUPERSEDED: Final = 20
-"""Rounds of one shard that may be overtaken by another job before this one gives up on it."""
+MAX_SUPERSEDED: Final = 100
+"""Rounds in a row that may be overtaken before a job leaves the shard to whoever is faster."""
 
 _SPAN_KEY: Final = ["user", "flyer_id", "merchant_id"]
 
@@ -58,6 +58,7 @@ def fold_shard(store: ShardStore, shard: int, upto: str, round_events: int) -> F
         DamagedLogError: An entry cannot be read.
     """
     done = Folded(shard)
+    in_a_row = 0
     ledger = store.ledger(shard)
     entries = store.log(shard, ledger.folded_to, upto)
     while position_of(ledger.folded_to) < position_of(upto):
@@ -68,7 +69,8 @@ def fold_shard(store: ShardStore, shard: int, upto: str, round_events: int) -> F
         answer = store.commit(change)
         if isinstance(answer, Superseded):
             done.superseded += 1
-            if done.superseded >= MAX_SUPERSEDED:
+            in_a_row += 1
+            if in_a_row >= MAX_SUPERSEDED:
                 raise FlyertimeError("superseded", f"shard {shard}: overtaken {MAX_SUPERSEDED} times ({answer.reason})")
             ledger = store.ledger(shard)
             entries = store.log(shard, ledger.folded_to, upto)

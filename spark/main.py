@@ -15,6 +15,7 @@ import os
 import re
 import signal
 import sys
+import threading
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -52,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the job and return its exit status."""
     parser = argparse.ArgumentParser(
         prog="spark.main",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Fold the pending log into the state. Settings: FLYERTIME_* variables, see README.md.",
         epilog="exit status: 0 folded, 1 failed, 2 wrong arguments or settings, 75 the store did not answer",
     )
@@ -68,7 +70,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return run_job(settings, run)
 
 
+_STOPPED: Final = "stopped from outside"
+_stop_requested: Final = threading.Event()
+
+
 def _stop(*_: object) -> None:
+    _stop_requested.set()  # for py4j turns what is raised during a call into an error of its own
     raise StoppedError
 
 
@@ -81,7 +88,7 @@ def run_job(settings: Settings, run: str) -> int:
         fold_log(settings, run, summary)
         status = 0 if not summary.errors else EXIT_TRY_AGAIN if summary.retryable else EXIT_FAILED
     except StoppedError:
-        summary.errors.append("stopped from outside")
+        summary.errors.append(_STOPPED)
         status = EXIT_FAILED
     except UnavailableError as e:
         summary.errors.append(e.message)
@@ -91,7 +98,7 @@ def run_job(settings: Settings, run: str) -> int:
         status = EXIT_USAGE if isinstance(e, MisconfiguredError) else EXIT_FAILED
     except Exception as e:
         logger.debug("the run failed", exc_info=True)
-        summary.errors.append(cause_of(e))
+        summary.errors.append(_STOPPED if _stop_requested.is_set() else cause_of(e))
         status = EXIT_FAILED
     for error in summary.errors:
         logger.error("%s", error)

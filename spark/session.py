@@ -22,11 +22,10 @@ def start_context(settings: Settings, run: str) -> Iterator[SparkContext]:
     What spark-submit or the operator has set stays as it is; on one machine it listens on the loopback address only.
     """
     conf = SparkConf()
-    conf.setIfMissing("spark.master", settings.spark_master or "local[*]")
+    conf.setIfMissing("spark.master", settings.spark_master or "local[*,4]")  # four tries a task, as on a cluster
     conf.setIfMissing("spark.app.name", run)
     conf.setIfMissing("spark.ui.enabled", "false")
     conf.setIfMissing("spark.ui.showConsoleProgress", "false")
-    conf.setIfMissing("spark.task.maxFailures", "4")
     if str(conf.get("spark.master")).startswith("local"):
         conf.setIfMissing("spark.driver.bindAddress", "127.0.0.1")
         conf.setIfMissing("spark.driver.host", "127.0.0.1")

@@ -6,6 +6,7 @@ itself does not read through it: it would send every event through the JVM and b
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from typing import TYPE_CHECKING, Final
 
@@ -36,7 +37,10 @@ class ShardPartition(InputPartition):
 
 
 class LogSource(DataSource):
-    """What is pending when the query starts; one partition a shard. Settings come from the environment."""
+    """What is pending when the query starts; one partition a shard.
+
+    Settings come from the driver's environment; ``.option("redis_url", …)`` and ``.option("namespace", …)`` go before.
+    """
 
     @classmethod
     def name(cls) -> str:
@@ -50,13 +54,19 @@ class LogSource(DataSource):
     def reader(self, schema: StructType) -> DataSourceReader:
         """Return the reader."""
         del schema  # it is ours
-        return _LogReader()
+        held = settings.parse(os.environ)
+        url = self.options.get("redis_url", held.redis_url)
+        namespace = self.options.get("namespace", held.namespace)
+        return _LogReader(dataclasses.replace(held, redis_url=url, namespace=namespace))
 
 
 class _LogReader(DataSourceReader):
+    def __init__(self, own_settings: settings.Settings) -> None:
+        self._settings = own_settings
+
     def partitions(self) -> list[InputPartition]:
         """Fix the bounds of each shard that has something pending."""
-        store = ShardStore(settings.parse(os.environ))
+        store = ShardStore(self._settings)
         try:
             ledgers = [store.ledger(shard) for shard in range(store.shards())]
         finally:
@@ -72,7 +82,7 @@ class _LogReader(DataSourceReader):
         assert isinstance(partition, ShardPartition)  # noqa: S101  # we made it
         if partition.shard < 0:
             return
-        store = ShardStore(settings.parse(os.environ))
+        store = ShardStore(self._settings)
         try:
             batch: list[bytes] = []
             for _, entry in store.log(partition.shard, partition.after, partition.upto):

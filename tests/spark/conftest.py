@@ -1,0 +1,135 @@
+"""What the tests of the job share: made-up events of every awkward kind, a filled log, one Spark session."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import warnings
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import strategies as st
+
+from functions.adapters.redis_store import Appended, RedisStore, ShardBatch
+from functions.core.events import Event
+from functions.core.packing import pack_events
+from functions.core.shards import shard_of
+from functions.core.spans import average_hours, spans_of, totals_of, unpack_average
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from pyspark.sql import SparkSession
+
+    from functions.core.settings import Settings
+
+USERS = ["", "u", "v", "ü", "e\u0301", "😀", "nul\0", "a b"]
+FLYERS = ["", "f", "F", "ƒ", None]
+MERCHANTS = ["", "m", "n", None]
+NAMES = ["flyer_open", "flyer_close", "shopping_list_open"]
+MOMENTS_US = st.one_of(
+    st.integers(-3, 3).map(lambda hours: hours * 3_600_000_000),  # equal ones, and whole hours
+    st.integers(-(10**7), 10**7),  # around 1970, below a second apart
+    st.integers(0, 1000).map(lambda halves: halves * 18_000_000),  # so that averages fall on .005
+    st.integers(-(10**14), 4 * 10**15),
+)
+
+
+@st.composite
+def some_events(draw: st.DrawFn, max_size: int = 30) -> list[Event]:
+    """Draw events in any order, with repeats."""
+    event = st.builds(
+        Event,
+        MOMENTS_US,
+        st.sampled_from(USERS),
+        st.sampled_from(NAMES),
+        st.sampled_from(FLYERS),
+        st.sampled_from(MERCHANTS),
+    )
+    return draw(st.lists(event, max_size=max_size))
+
+
+@pytest.fixture(scope="session")
+def events_strategy() -> Callable[..., st.SearchStrategy[list[Event]]]:
+    """Return the strategy for events."""
+    return some_events
+
+
+def fill(settings: Settings, batches: Iterable[Sequence[Event]]) -> None:
+    """Write each batch to the log as one request of ingest does."""
+
+    async def append() -> None:
+        store = RedisStore(settings)
+        shards = await store.shards()
+        for batch in batches:
+            by_shard: dict[int, list[Event]] = defaultdict(list)
+            for event in batch:
+                by_shard[shard_of(event.user_id, shards)].append(event)
+            packed = [ShardBatch(shard, pack_events(some), len(some)) for shard, some in by_shard.items()]
+            assert all(isinstance(answer, Appended) for answer in await store.append(packed, window=0))
+        await store.close()
+
+    asyncio.run(append())
+
+
+def report_of(settings: Settings) -> dict[str, float]:
+    """Return the averages in the store, by user."""
+
+    async def read() -> dict[str, float]:
+        store = RedisStore(settings)
+        shards = await store.averages()
+        await store.close()
+        return {
+            user.decode(): average_hours(*unpack_average(value))
+            for shard in shards
+            for user, value in shard.averages.items()
+        }
+
+    return asyncio.run(read())
+
+
+def expected_report(events: Iterable[Event]) -> dict[str, float]:
+    """Return what the report must be, in plain Python."""
+    totals = {user: totals_of(spans) for user, spans in spans_of(events).items()}
+    return {user: average_hours(seconds, sessions) for user, (seconds, sessions) in totals.items() if sessions}
+
+
+@pytest.fixture(scope="session")
+def fill_log() -> Callable[[Settings, Iterable[Sequence[Event]]], None]:
+    """Return what fills a log."""
+    return fill
+
+
+@pytest.fixture(scope="session")
+def read_report() -> Callable[[Settings], dict[str, float]]:
+    """Return what reads the report."""
+    return report_of
+
+
+@pytest.fixture(scope="session")
+def plain_report() -> Callable[[Iterable[Event]], dict[str, float]]:
+    """Return what computes the report in plain Python."""
+    return expected_report
+
+
+@pytest.fixture(scope="session")
+def spark() -> Iterator[SparkSession]:
+    """One small Spark session for all tests."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of PySpark and py4j on themselves
+        from pyspark.sql import SparkSession  # noqa: PLC0415  # inside, for its warnings
+
+        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+        session = (
+            SparkSession.builder.master("local[2]")
+            .config("spark.ui.enabled", "false")
+            .config("spark.driver.host", "127.0.0.1")
+            .config("spark.driver.bindAddress", "127.0.0.1")
+            .config("spark.sql.shuffle.partitions", "2")
+            .config("spark.sql.session.timeZone", "America/Toronto")
+            .getOrCreate()
+        )
+    yield session
+    session.stop()

@@ -1,0 +1,217 @@
+"""Folding a shard, without Spark around it: exact whatever the order, the batches, the rounds and the rivals."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from functions.adapters.redis_shard import ShardStore
+from functions.core.events import Event
+from functions.core.settings import Settings
+from functions.core.shards import shard_of
+from functions.core.spans import average_hours, pack_spans, spans_of, totals_of, unpack_average
+from spark.folding import DamagedLogError, fold_shard
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    import redis
+
+    from functions.local.valkey import EmbeddedValkey
+    from spark.folding import Folded
+
+SHARDS = 2
+_counter = iter(range(10**9))
+
+
+@pytest.fixture
+def fresh(valkey: EmbeddedValkey) -> Callable[[], Settings]:
+    """Return what gives settings of a pipeline that was never used; an example of a property needs one each."""
+    return lambda: Settings(redis_url=valkey.url, namespace=f"fold{next(_counter)}", shards=SHARDS)
+
+
+def fold(settings: Settings, round_events: int = 1000) -> list[Folded]:
+    """Fold all shards."""
+    store = ShardStore(settings)
+    try:
+        ledgers = [store.ledger(shard) for shard in range(SHARDS)]
+        done = [
+            fold_shard(store, ledger.shard, ledger.newest_id, round_events)
+            for ledger in ledgers
+            if ledger.newest_id is not None
+        ]
+        for ledger in (store.ledger(shard) for shard in range(SHARDS)):
+            assert ledger.accepted == ledger.folded + ledger.pending
+        return done
+    finally:
+        store.close()
+
+
+def state_of(settings: Settings) -> dict[str, bytes]:
+    """Return every user's packed spans."""
+    store = ShardStore(settings)
+    state: dict[str, bytes] = {}
+    for shard in range(SHARDS):
+        held: Any = store._redis.hgetall(store.keys.spans(shard))
+        state.update({user.decode(): value for user, value in held.items()})
+    store.close()
+    return state
+
+
+ONLY = hypothesis_settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+
+
+@ONLY
+@given(data=st.data())
+def test_state_and_report_equal_the_plain_computation(
+    data: st.DataObject,
+    fresh: Callable[[], Settings],
+    events_strategy: Callable[..., st.SearchStrategy[list[Event]]],
+    fill_log: Callable[[Settings, Iterable[list[Event]]], None],
+    read_report: Callable[[Settings], dict[str, float]],
+    plain_report: Callable[[Iterable[Event]], dict[str, float]],
+) -> None:
+    """Events in any batches, folded at any moments, in rounds of any size: the same bytes as all at once in Python."""
+    settings = fresh()
+    everything: list[Event] = []
+    for _ in range(data.draw(st.integers(1, 3))):
+        batches = data.draw(st.lists(events_strategy(12).filter(bool), max_size=4))
+        fill_log(settings, batches)
+        everything += [event for batch in batches for event in batch]
+        fold(settings, data.draw(st.sampled_from([1, 3, 1000])))
+
+    assert {user: pack_spans(spans) for user, spans in spans_of(everything).items()} == state_of(settings)
+    assert plain_report(everything) == read_report(settings)
+    for merchant in ("m", "n"):
+        assert merchant_report(everything, merchant) == merchant_averages(settings, merchant)
+
+
+def merchant_report(events: Iterable[Event], merchant: str) -> dict[str, float]:
+    """Return the averages on one merchant's flyers, in plain Python."""
+    users = spans_of(event for event in events if event.merchant_id == merchant)
+    totals = {user: totals_of(spans) for user, spans in users.items()}
+    return {user: average_hours(*total) for user, total in totals.items() if total[1]}
+
+
+def merchant_averages(settings: Settings, merchant: str) -> dict[str, float]:
+    """Return the averages on one merchant's flyers, from the store."""
+    store = ShardStore(settings)
+    found: dict[str, float] = {}
+    for shard in range(SHARDS):
+        held: Any = store._redis.hgetall(store.keys.averages(shard, merchant))
+        found.update({user.decode(): average_hours(*unpack_average(value)) for user, value in held.items()})
+    store.close()
+    return found
+
+
+@ONLY
+@given(data=st.data())
+def test_the_version_changes_exactly_when_the_report_does(
+    data: st.DataObject,
+    fresh: Callable[[], Settings],
+    events_strategy: Callable[..., st.SearchStrategy[list[Event]]],
+    fill_log: Callable[[Settings, Iterable[list[Event]]], None],
+) -> None:
+    """For the averages of all flyers and of each merchant's: a commit that shows nothing new keeps the version."""
+    settings = fresh()
+    shown: Any = None
+    version = 0
+    user = data.draw(st.sampled_from(["u", "ü"]))
+    shard = shard_of(user, SHARDS)
+    everything: list[Event] = []
+    for _ in range(data.draw(st.integers(1, 4))):
+        batch = [event._replace(user_id=user) for event in data.draw(events_strategy(4).filter(bool))]
+        fill_log(settings, [batch])
+        fold(settings)
+        everything += batch
+        now_shown = [merchant_report(everything, merchant) for merchant in ("m", "n")]
+        spans = spans_of(everything).get(user, {})
+        seconds, sessions = totals_of(spans)
+        now_shown.append({user: average_hours(seconds, sessions)} if sessions else {})
+        store = ShardStore(settings)
+        now_version = store.ledger(shard).version
+        store.close()
+        assert (now_shown != (shown or [{}, {}, {}])) == (now_version != version)
+        shown, version = now_shown, now_version
+
+
+@pytest.fixture
+def filled(
+    fresh: Callable[[], Settings], fill_log: Callable[[Settings, Iterable[list[Event]]], None]
+) -> tuple[Settings, list[Event]]:
+    """A log of 40 entries with 400 events of 20 users."""
+    settings = fresh()
+    events = [
+        Event(number * 977_000_000, f"u{number % 20}", "flyer_open", f"f{number % 3}", "m") for number in range(400)
+    ]
+    fill_log(settings, [events[start : start + 10] for start in range(0, 400, 10)])
+    return settings, events
+
+
+def test_rivals_fold_everything_once(
+    filled: tuple[Settings, list[Event]],
+    read_report: Callable[[Settings], dict[str, float]],
+    plain_report: Callable[[Iterable[Event]], dict[str, float]],
+) -> None:
+    """Several jobs at once, in rounds of one entry: some commits are overtaken, none counts twice."""
+    settings, events = filled
+    done: list[Folded] = []
+    rivals = [threading.Thread(target=lambda: done.extend(fold(settings, round_events=1))) for _ in range(4)]
+    for rival in rivals:
+        rival.start()
+    for rival in rivals:
+        rival.join()
+
+    assert 400 == sum(folded.events for folded in done)
+    assert plain_report(events) == read_report(settings)
+
+
+def test_rounds_bound_what_is_folded_at_once(filled: tuple[Settings, list[Event]]) -> None:
+    """Rounds of about so many events, whole entries each."""
+    settings, _ = filled
+    rounds = [folded.rounds for folded in fold(settings, round_events=50)]
+
+    assert all(round_count >= 4 for round_count in rounds)
+
+
+def test_entries_after_the_bound_stay(
+    filled: tuple[Settings, list[Event]], fill_log: Callable[[Settings, Iterable[list[Event]]], None]
+) -> None:
+    """A run folds what was there when it looked; later entries are the next run's."""
+    settings, events = filled
+    store = ShardStore(settings)
+    bounds = [store.ledger(shard).newest_id for shard in range(SHARDS)]
+    fill_log(settings, [events[:10]])
+    for shard, upto in enumerate(bounds):
+        fold_shard(store, shard, str(upto), 1000)
+
+    assert 10 == sum(store.ledger(shard).pending for shard in range(SHARDS))
+    store.close()
+
+
+def test_a_damaged_entry_is_named_and_stays(filled: tuple[Settings, list[Event]], raw_redis: redis.Redis) -> None:
+    """The error says which; what stands before it is folded, nothing after it is lost."""
+    settings, _ = filled
+    store = ShardStore(settings)
+    before = store.ledger(0)
+    entry_id: Any = raw_redis.xadd(store.keys.events(0), {"e": b"\x09nonsense"})
+    raw_redis.hincrby(store.keys.ledger(0), "accepted", 1)
+    with pytest.raises(DamagedLogError, match=f"shard 0, log entry {entry_id.decode()}: .*(damaged|format 9)"):
+        fold_shard(store, 0, entry_id.decode(), 20)
+    after = store.ledger(0)
+    store.close()
+
+    assert after.folded > before.folded
+    assert after.pending >= 1
+
+
+def test_an_empty_log_is_no_work(fresh: Callable[[], Settings]) -> None:
+    """Nothing pending, nothing done."""
+    assert [] == fold(fresh())

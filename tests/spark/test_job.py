@@ -1,0 +1,331 @@
+"""The job as a process: what it says, and what is left when it is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from functions.adapters.redis_client import load_script
+from functions.adapters.redis_shard import ShardStore
+from functions.core.events import Event
+from functions.local.valkey import free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    import redis
+
+    from functions.core.settings import Settings
+    from functions.local.valkey import EmbeddedValkey
+
+pytestmark = pytest.mark.timeout(240)
+
+ROOT = Path(__file__).parent.parent.parent
+JOB = (sys.executable, "-m", "spark.main", "--run", "test")
+WITHOUT_JVM = (
+    sys.executable,
+    "-c",
+    "import os\nfrom functions.core.settings import parse\nfrom spark.main import bounds_of\n"  # noqa: ISC004  # one script
+    "from spark.tasks import fold_groups\nprint(list(fold_groups([bounds_of(parse(os.environ))])))",
+)
+"""The same tasks on the same shards, in one process."""
+EVENTS = [
+    Event(number * 977_000_000, f"u{number % 40}", "flyer_open", f"f{number % 3}", f"m{number % 2}")
+    for number in range(600)
+]
+
+
+def environment_of(settings: Settings, **more: str) -> dict[str, str]:
+    """Return a process's environment: small rounds, so that each shard takes several commits."""
+    return {
+        **os.environ,
+        "FLYERTIME_REDIS_URL": settings.redis_url,
+        "FLYERTIME_NAMESPACE": settings.namespace,
+        "FLYERTIME_ROUND_EVENTS": "40",
+        "FLYERTIME_SPARK_MASTER": "local[2,4]",
+        **more,
+    }
+
+
+def run(command: tuple[str, ...], settings: Settings, **more: str) -> subprocess.CompletedProcess[str]:
+    """Run to the end."""
+    environment = environment_of(settings, **more)
+    return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+
+
+def check_books(settings: Settings) -> tuple[int, int]:
+    """Check the ledger's identity against the log itself; return events folded and pending."""
+    store = ShardStore(settings)
+    folded = pending = 0
+    for shard in range(store.shards()):
+        ledger = store.ledger(shard)
+        in_log = sum(int.from_bytes(entry[1:5], "little") for _, entry in store.log(shard, "0-0", "+"))
+        assert ledger.accepted == ledger.folded + in_log
+        folded, pending = folded + ledger.folded, pending + in_log
+    store.close()
+    return folded, pending
+
+
+class Proxy:
+    """Between the job and the store: at the n-th commit it stops, before it is sent on or after its reply has come."""
+
+    def __init__(self, target_port: int, commit: int, moment: str, on_commit: Callable[[], None]) -> None:
+        self._target_port = target_port
+        self._left = commit
+        self._moment = moment
+        self._on_commit = on_commit
+        self._sha = load_script("commit").sha.encode()
+        self._lock = threading.Lock()
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._server.getsockname()[1]
+        self.reached = threading.Event()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        """Take no more connections."""
+        self._server.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._server.accept()
+                store = socket.create_connection(("127.0.0.1", self._target_port))
+                threading.Thread(target=self._commands, args=[client, store], daemon=True).start()
+
+    def _commands(self, client: socket.socket, store: socket.socket) -> None:
+        """Pass commands on and replies back; at the commit wanted, act."""
+        hold = threading.Event()
+        threading.Thread(target=self._replies, args=[store, client, hold], daemon=True).start()
+        tail = b""
+        with suppress(OSError):
+            while data := client.recv(65536):
+                window = tail + data
+                commit_here = self._sha in window
+                tail = b"" if commit_here else window[-64:]
+                wanted = False
+                if commit_here:
+                    with self._lock:
+                        self._left -= 1
+                        wanted = self._left == 0
+                if wanted and self._moment == "before":
+                    self._act(client, store)
+                    return
+                if wanted:
+                    hold.set()
+                store.sendall(data)
+        store.close()
+
+    def _replies(self, store: socket.socket, client: socket.socket, hold: threading.Event) -> None:
+        with suppress(OSError):
+            while data := store.recv(65536):
+                if hold.is_set() and data.startswith((b"*3", b"*2")):  # the commit's own reply: it is in the store
+                    self._act(client, store)
+                    return
+                client.sendall(data)
+        client.close()
+
+    def _act(self, client: socket.socket, store: socket.socket) -> None:
+        self._on_commit()
+        self.reached.set()
+        client.close()
+        store.close()
+
+
+@pytest.fixture
+def filled(
+    settings: Settings, fill_log: Callable[[Settings, Iterable[list[Event]]], None], raw_redis: redis.Redis
+) -> Settings:
+    """A log of 60 entries with 600 events, in a store that knows the commit script by its name."""
+    fill_log(settings, [EVENTS[start : start + 20] for start in range(0, 600, 20)])
+    raw_redis.script_load(load_script("commit").text)
+    return settings
+
+
+def kill_at(
+    command: tuple[str, ...],
+    settings: Settings,
+    valkey: EmbeddedValkey,
+    commit: int,
+    moment: str,
+    victims: Callable[[int], Iterable[int]],
+) -> subprocess.Popen[bytes]:
+    """Run a job and kill processes of it with SIGKILL at its n-th commit; return it, ended."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def kill() -> None:
+        for pid in victims(started[0].pid):
+            os.kill(pid, signal.SIGKILL)
+
+    proxy = Proxy(valkey.port, commit, moment, kill)
+    environment = environment_of(settings, FLYERTIME_REDIS_URL=f"redis://127.0.0.1:{proxy.port}/0")
+    process = subprocess.Popen(
+        command, env=environment, cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    started.append(process)
+    process.wait(120)
+    proxy.close()
+    assert proxy.reached.is_set()
+    return process
+
+
+def family(pid: int) -> list[int]:
+    """Return a process and all that descend from it."""
+    members = [pid]
+    for member in members:
+        for task in Path(f"/proc/{member}/task").glob("*/children"):
+            members += map(int, task.read_text().split())
+    return members
+
+
+def python_workers(pid: int) -> list[int]:
+    """Return Spark's Python workers below a driver: the daemon's children, which do the tasks."""
+    daemons = [member for member in family(pid) if b"pyspark.daemon" in Path(f"/proc/{member}/cmdline").read_bytes()]
+    return daemons[1:]
+
+
+POINTS = [(1, "before"), (1, "after"), (3, "before"), (6, "after"), (10, "before"), (15, "after")]
+
+
+@pytest.mark.parametrize(("commit", "moment"), POINTS)
+def test_a_task_killed_at_a_commit_loses_and_doubles_nothing(
+    filled: Settings,
+    valkey: EmbeddedValkey,
+    read_report: Callable[[Settings], dict[str, float]],
+    plain_report: Callable[[Iterable[Event]], dict[str, float]],
+    commit: int,
+    moment: str,
+) -> None:
+    """Before the first commit, between rounds, between shards, just after a commit: then run again."""
+    process = kill_at(WITHOUT_JVM, filled, valkey, commit, moment, lambda pid: [pid])
+
+    assert -signal.SIGKILL == process.returncode
+    folded, pending = check_books(filled)
+    assert (600, moment == "after" or commit > 1) == (folded + pending, folded > 0)
+    assert 0 == run(WITHOUT_JVM, filled).returncode
+    assert (600, 0) == check_books(filled)
+    assert plain_report(EVENTS) == read_report(filled)
+
+
+@pytest.mark.parametrize(("commit", "moment"), [(2, "before"), (5, "after")])
+def test_a_whole_job_killed_at_a_commit_loses_and_doubles_nothing(
+    filled: Settings,
+    valkey: EmbeddedValkey,
+    read_report: Callable[[Settings], dict[str, float]],
+    plain_report: Callable[[Iterable[Event]], dict[str, float]],
+    commit: int,
+    moment: str,
+) -> None:
+    """Driver, JVM and Python workers gone at once; the next run goes on where the commits ended."""
+    process = kill_at(JOB, filled, valkey, commit, moment, family)
+
+    assert -signal.SIGKILL == process.returncode
+    folded, pending = check_books(filled)
+    assert 600 == folded + pending
+    assert 0 < pending
+    assert 0 == run(JOB, filled).returncode
+    assert (600, 0) == check_books(filled)
+    assert plain_report(EVENTS) == read_report(filled)
+
+
+def test_a_python_worker_killed_at_a_commit_is_replaced(
+    filled: Settings,
+    valkey: EmbeddedValkey,
+    read_report: Callable[[Settings], dict[str, float]],
+    plain_report: Callable[[Iterable[Event]], dict[str, float]],
+) -> None:
+    """Spark tries the task again, which reads again what was not committed: the run succeeds."""
+    process = kill_at(JOB, filled, valkey, 3, "before", python_workers)
+
+    assert 0 == process.returncode
+    assert (600, 0) == check_books(filled)
+    assert plain_report(EVENTS) == read_report(filled)
+
+
+def test_two_jobs_at_once_fold_everything_once(
+    filled: Settings,
+    read_report: Callable[[Settings], dict[str, float]],
+    plain_report: Callable[[Iterable[Event]], dict[str, float]],
+) -> None:
+    """Both succeed, and together they do the work of one."""
+    both = [
+        subprocess.Popen(
+            JOB, env=environment_of(filled), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        for _ in range(2)
+    ]
+
+    assert [0, 0] == [process.wait(120) for process in both]
+    assert (600, 0) == check_books(filled)
+    assert plain_report(EVENTS) == read_report(filled)
+
+
+def test_a_run_is_put_on_record(filled: Settings, raw_redis: redis.Redis) -> None:
+    """What it folded and when; a run with nothing to do starts no JVM and succeeds too."""
+    started_s = time.monotonic()
+    first, second = run(JOB, filled), run(JOB, filled)
+    entries: Any = raw_redis.xrange(f"{{{filled.namespace}}}:runs")
+    records = [{name.decode(): value.decode() for name, value in fields.items()} for _, fields in entries]
+
+    assert [0, 0] == [first.returncode, second.returncode], first.stderr
+    assert "600 events of 4 shards" in first.stderr
+    assert [("test", "succeeded", "600"), ("test", "succeeded", "0")] == [
+        (record["run"], record["state"], record["events"]) for record in records
+    ]
+    assert time.monotonic() - started_s < 120
+
+
+def test_a_damaged_shard_holds_up_no_other(filled: Settings, raw_redis: redis.Redis) -> None:
+    """The run fails and says which entry; the other shards are folded."""
+    entry: Any = raw_redis.xadd(f"{{{filled.namespace}:0}}:events", {"e": b"\x09nonsense"})
+    raw_redis.hincrby(f"{{{filled.namespace}:0}}:ledger", "accepted", 1)
+    done = run(JOB, filled)
+    store = ShardStore(filled)
+    pending = [store.ledger(shard).pending for shard in range(4)]
+    store.close()
+
+    assert 1 == done.returncode
+    assert f"shard 0, log entry {entry.decode()}" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert [0, 0, 0] == pending[1:]
+
+
+def test_sigterm_stops_a_run_which_says_so(filled: Settings, valkey: EmbeddedValkey, raw_redis: redis.Redis) -> None:
+    """What is committed stays, the rest stays in the log, and the record says that it was stopped."""
+    pids: list[int] = []
+
+    def stop(pid: int) -> list[int]:
+        os.kill(pid, signal.SIGTERM)
+        pids.append(pid)
+        return []
+
+    process = kill_at(JOB, filled, valkey, 2, "before", stop)
+    entries: Any = raw_redis.xrange(f"{{{filled.namespace}}}:runs")
+    (record,) = entries
+
+    assert 1 == process.returncode
+    assert (b"failed", b"stopped from outside") == (record[1][b"state"], record[1][b"error"])
+    assert 600 == sum(check_books(filled))
+
+
+def test_help_and_mistakes_are_told_in_few_words(settings: Settings) -> None:
+    """--help lists the exit statuses; wrong arguments and settings are status 2, a store that is away is 75."""
+    help_text = run((*JOB[:3], "--help"), settings)
+    wrong_argument = run((*JOB, "--no-such"), settings)
+    wrong_setting = run(JOB, settings, FLYERTIME_ROUND_EVENTS="many")
+    store_away = run(JOB, settings, FLYERTIME_REDIS_URL=f"redis://127.0.0.1:{free_port()}")
+
+    assert [0, 2, 2, 75] == [done.returncode for done in (help_text, wrong_argument, wrong_setting, store_away)]
+    assert "75 the store did not answer" in help_text.stdout
+    assert "FLYERTIME_ROUND_EVENTS must be a whole number" in wrong_setting.stderr
+    assert "the store does not answer" in store_away.stderr
+    assert "Traceback" not in wrong_setting.stderr + store_away.stderr

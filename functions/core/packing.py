@@ -59,6 +59,8 @@ def unpack_events(entry: bytes) -> list[Event]:
     offset += 8 * count
     columns: list[list[str | None]] = []
     for column_lengths, column_bytes in zip(lengths, text_bytes, strict=True):
+        if sum(length for length in column_lengths if length != NULL_LENGTH) != column_bytes:
+            raise ValueError("damaged log entry: text lengths do not add up")
         texts: list[str | None] = []
         position = offset
         for length in column_lengths:
@@ -67,8 +69,6 @@ def unpack_events(entry: bytes) -> list[Event]:
             else:
                 texts.append(entry[position : position + length].decode())
                 position += length
-        if position != offset + column_bytes:
-            raise ValueError("damaged log entry: text lengths do not add up")
         columns.append(texts)
         offset += column_bytes
     return [Event(*row) for row in zip(moments, *columns, strict=True)]

@@ -11,10 +11,11 @@ from datetime import UTC, datetime, timedelta
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_RFC3339 = re.compile(
-    r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:)(\d\d)(\.\d+)?([Zz]|[+-](?:0\d|1\d|2[0-3]):[0-5]\d)?",
-    re.ASCII,
-)
+_FIRST_US = (datetime(1, 1, 1, tzinfo=UTC) - _EPOCH) // _MICROSECOND
+_LAST_US = (datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC) - _EPOCH) // _MICROSECOND
+_OFFSET = r"(?:[Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d)"
+_RFC3339 = re.compile(rf"(\d{{4}}-\d\d-\d\d)[Tt ](\d\d:\d\d:)(\d\d)(\.\d+)?({_OFFSET})?", re.ASCII)
+_USUAL = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:[0-5]\d(?:\.\d{1,6})?(?:Z|[+-](?:[01]\d|2[0-3]):[0-5]\d)", re.ASCII)
 
 WANTED = "an RFC 3339 date-time such as 2018-10-01T13:54:59-04:00 (no offset means UTC)"
 
@@ -23,8 +24,19 @@ def parse_us(text: str) -> int:
     """Return the microseconds since 1970-01-01T00:00:00Z of an RFC 3339 text.
 
     Raises:
-        ValueError: The text is not RFC 3339, or no such day or time exists.
+        ValueError: The text is not RFC 3339, or no such day or time exists in the years 1 to 9999, UTC.
     """
+    leap_us = 0
+    if _USUAL.fullmatch(text) is None:  # what nearly all senders write needs no taking apart
+        text, leap_us = _usual_form(text)
+    moment_us = (datetime.fromisoformat(text) - _EPOCH) // _MICROSECOND + leap_us
+    if not _FIRST_US <= moment_us <= _LAST_US:
+        raise ValueError("outside the years 1 to 9999")
+    return moment_us
+
+
+def _usual_form(text: str) -> tuple[str, int]:
+    """Return any RFC 3339 text in the form that Python reads, and the microseconds to add to it."""
     match = _RFC3339.fullmatch(text)
     if match is None:
         raise ValueError("not RFC 3339")
@@ -32,9 +44,8 @@ def parse_us(text: str) -> int:
     leap = second == "60"
     if leap and hour_minute[3:5] != "59":
         raise ValueError("second 60 outside a leap second")
-    zone = offset if offset and offset not in "Zz" else "+00:00"
-    moment = datetime.fromisoformat(f"{day}T{hour_minute}{'59' if leap else second}{(fraction or '')[:7]}{zone}")
-    return (moment - _EPOCH) // _MICROSECOND + (1_000_000 if leap else 0)
+    zone = offset.upper() if offset else "Z"
+    return f"{day}T{hour_minute}{'59' if leap else second}{(fraction or '')[:7]}{zone}", 1_000_000 if leap else 0
 
 
 def format_us(moment_us: int) -> str:

@@ -1,0 +1,50 @@
+"""Rows, and the tag that tells whether they changed."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from functions.core.report import etag_of, json_array, matches, rows_of
+from functions.core.spans import pack_average
+
+
+def test_rows_come_shard_by_shard_and_by_id_within() -> None:
+    """By the bytes of the id, however the store ordered them."""
+    one, other = {b"b": pack_average(3600, 1), b"a": pack_average(3600, 2)}, {b"B": pack_average(0, 1)}
+
+    assert ["a", "b", "B"] == [row.user_id for row in rows_of([one, other])]
+
+
+def test_the_array_is_the_one_that_clients_know() -> None:
+    """Two columns, the number as a number."""
+    array = json_array(rows_of([{"ü".encode(): pack_average(5400, 1)}]))
+
+    assert [{"user_id": "ü", "avg_time_on_flyer_per_user_hours": 1.5}] == json.loads(array)
+    assert b"[]" == json_array([])
+
+
+def test_a_tag_differs_with_any_version_and_with_the_representation() -> None:
+    """Each shard's version counts, at its place."""
+    tags = {etag_of(versions, name) for versions in ([0, 1], [1, 0], [1, 1], [11]) for name in ("json", "csv")}
+
+    assert 8 == len(tags)
+    assert all(tag.startswith('"') and tag.endswith('"') for tag in tags)
+
+
+@pytest.mark.parametrize(
+    ("condition", "known"),
+    [
+        ('"t"', True),
+        ('W/"t"', True),
+        ('"x", "t"', True),
+        ("*", True),
+        (' "x" ,W/"t" ', True),
+        ('"x"', False),
+        ("t", False),
+    ],
+)
+def test_conditions_are_compared_weakly(condition: str, *, known: bool) -> None:
+    """RFC 9110 §13.1.2."""
+    assert known == matches('"t"', condition)

@@ -73,8 +73,10 @@ class OperatorLauncher:
         runs: list[Run] = []
         more: str | None = None
         while True:
-            page = await self._call(
-                self._api.list_namespaced_custom_object, label_selector=labels, limit=_PAGE, _continue=more
+            page = _object(
+                await self._call(
+                    self._api.list_namespaced_custom_object, label_selector=labels, limit=_PAGE, _continue=more
+                )
             )
             runs += (
                 run_of(application, self._clock(), self._settings.spark_unseen_s)
@@ -112,7 +114,7 @@ class OperatorLauncher:
     async def _check_that_it_is_ours(self, name: str) -> None:
         """Look at what has the name: a conflict may also be that of a quota, and then there is no such application."""
         try:
-            existing = await self._call(self._api.get_namespaced_custom_object, name)
+            existing = _object(await self._call(self._api.get_namespaced_custom_object, name))
         except _NotFoundError as e:
             raise UnavailableError(
                 "api_conflict", f"{name} could not be created just now, because of a conflict"
@@ -125,13 +127,15 @@ class OperatorLauncher:
                 "FLYERTIME_RUN_NAME_PREFIX",
             )
 
-    async def _call(self, method: Callable[..., Any], *arguments: object, **options: object) -> dict[str, Any]:
+    async def _call(self, method: Callable[..., Any], *arguments: object, **options: object) -> object:
         """Call the API in a thread, once and in time, and turn the client's errors into ours."""
         timeout_s = self._settings.kube_timeout_s
         given = {name: value for name, value in options.items() if value is not None}
         try:
-            async with asyncio.timeout(timeout_s):  # the client's own limits are for each piece of an answer
-                answer = await asyncio.to_thread(
+            # The client's own limits are for each piece of an answer. Where the pieces trickle in, its thread goes on
+            # until the server ends; nobody waits for it.
+            async with asyncio.timeout(timeout_s):
+                return await asyncio.to_thread(
                     method, *self._place, *arguments, **given, _request_timeout=(timeout_s, timeout_s)
                 )
         except ApiException as e:
@@ -144,9 +148,6 @@ class OperatorLauncher:
             ) from e
         except ValueError as e:
             raise UnavailableError("api_unavailable", "the Kubernetes API's answer is broken", retry_after_s=2) from e
-        if not isinstance(answer, dict):
-            raise UnavailableError("api_unavailable", "the Kubernetes API's answer is not an object", retry_after_s=2)
-        return answer
 
 
 class _ConflictError(FlyertimeError):
@@ -155,6 +156,12 @@ class _ConflictError(FlyertimeError):
 
 class _NotFoundError(MisconfiguredError):
     """404: no such object, or no such resource."""
+
+
+def _object(answer: object) -> dict[str, Any]:
+    if not isinstance(answer, dict):
+        raise UnavailableError("api_unavailable", "the Kubernetes API's answer is no object", retry_after_s=2)
+    return answer
 
 
 def _meaning_of(error: ApiException) -> FlyertimeError:

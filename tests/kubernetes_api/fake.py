@@ -60,6 +60,9 @@ class ApiServer(KubernetesEmulator):
         self._authorize(request)
         if request.action == action.CREATE:
             self._admit(request)
+            response: Any = await super()._handle(request)
+            response.set_status(201)  # kmock says 200
+            return response
         return await super()._handle(request)
 
     async def _serve_list(self, request: Request) -> Any:

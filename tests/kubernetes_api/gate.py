@@ -30,6 +30,8 @@ class Gate:
         self._upstream = (host, port)
         self._way = Way.OPEN
         self._sockets: set[socket.socket] = set()
+        self.connections = 0
+        """How many were taken so far."""
         self._listener = self._listen(0)
         self.port: int = self._listener.getsockname()[1]
 
@@ -66,6 +68,7 @@ class Gate:
             except OSError:
                 return
             way = self._way
+            self.connections += 1
             self._sockets.add(client)
             if way is Way.SILENT:
                 continue

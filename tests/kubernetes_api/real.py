@@ -127,16 +127,15 @@ class RealServer:
 
     def address(self, gate: Gate) -> dict[str, Any]:
         """Return a kubeconfig's ``cluster`` for the way through a gate, which has no certificate of its own."""
-        address: dict[str, Any] = {"server": f"https://127.0.0.1:{gate.port}"}
+        parts = urlsplit(self.configuration.host)
+        address: dict[str, Any] = {"server": f"{parts.scheme}://127.0.0.1:{gate.port}"}
         if not self.configuration.verify_ssl:
             return {**address, "insecure-skip-tls-verify": True}
-        host = urlsplit(self.configuration.host).hostname
-        authority = Path(str(self.configuration.ssl_ca_cert)).read_bytes()
-        return {
-            **address,
-            "tls-server-name": self.configuration.tls_server_name or host,
-            "certificate-authority-data": base64.b64encode(authority).decode(),
-        }
+        address["tls-server-name"] = self.configuration.tls_server_name or parts.hostname
+        if self.configuration.ssl_ca_cert is not None:
+            authority = Path(self.configuration.ssl_ca_cert).read_bytes()
+            address["certificate-authority-data"] = base64.b64encode(authority).decode()
+        return address
 
     def _define(self) -> bool:
         """Install the custom resource where there is none; the operator's own is used as it is."""

@@ -6,10 +6,10 @@ STAMP := $(VENV)/.installed
 PINS := requirements/dev.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test lint format bench pins docs clean
+.PHONY: help setup demo run test lint format bench pins docs manifests clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
 
 setup: $(STAMP) ## set up .venv and Java; the other targets do it by themselves
 	@scripts/ensure-java
@@ -40,6 +40,9 @@ pins: $(STAMP) ## resolve the pinned requirements anew from pyproject.toml
 
 docs: $(STAMP) ## write the settings table into README.md
 	$(BIN)/python scripts/settings_table.py README.md
+
+manifests: $(STAMP) ## render knative/*.yaml from the chart
+	$(BIN)/python scripts/render_manifests.py
 
 clean: ## remove .venv and what tools leave behind
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build flyertime.egg-info

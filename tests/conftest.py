@@ -73,10 +73,11 @@ class FunctionProcess:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = log
+        command = [sys.executable, "-m", "uvicorn", "functions.asgi:app", "--port", str(self.port)]
+        command += ["--loop", "uvloop", "--http", "httptools", "--timeout-keep-alive", "75", "--no-access-log"]
         with log.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "uvicorn", "functions.asgi:app", "--port", str(self.port), "--loop", "uvloop"]
-                + ["--http", "httptools", "--timeout-keep-alive", "75", "--no-access-log"],
+                command,
                 env={**os.environ, "FUNCTION_TARGET": target, **environment},
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -16,7 +16,8 @@ from functions.cli import main
 
 ROOT = Path(__file__).parent.parent.parent
 PINS = sorted((ROOT / "requirements").glob("*.txt"))
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT, BUILD = PYPROJECT["project"], PYPROJECT["build-system"]
 
 
 def pinned(path: Path) -> dict[str, Version]:
@@ -27,6 +28,8 @@ def pinned(path: Path) -> dict[str, Version]:
 
 def required(extra: str) -> list[Requirement]:
     """Return what an extra needs, the extras that it names resolved, and what every part needs."""
+    if extra == "build":
+        return [Requirement(text) for text in BUILD["requires"]]
     wanted = [Requirement(text) for text in PROJECT["dependencies"]]
     for requirement in map(Requirement, PROJECT["optional-dependencies"][extra]):
         if requirement.name == "flyertime":

@@ -47,8 +47,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(scope="session")
 def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedValkey]:
-    """An embedded Valkey server that all tests of the session share; a test that kills one starts its own."""
-    with EmbeddedValkey(tmp_path_factory.mktemp("valkey")) as server:
+    """A server that all tests of the session share; a test that kills one starts its own.
+
+    Embedded Valkey, or the program that FLYERTIME_TEST_SERVER names.
+    """
+    binary = os.environ.get("FLYERTIME_TEST_SERVER")
+    with EmbeddedValkey(tmp_path_factory.mktemp("valkey"), binary=binary) as server:
         yield server
 
 

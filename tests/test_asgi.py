@@ -33,7 +33,7 @@ EVENT = {
 }
 
 
-@pytest.mark.parametrize("target", ["report", "ingest"])
+@pytest.mark.parametrize("target", ["report", "ingest", "trigger"])
 def test_functions_framework_serves_each_function(target: str, settings: Settings, tmp_path: Path) -> None:
     """The plain functions-framework command serves the same function."""
     port = free_port()
@@ -43,7 +43,12 @@ def test_functions_framework_serves_each_function(target: str, settings: Setting
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "functions_framework", *arguments],
-            env={**os.environ, "FLYERTIME_REDIS_URL": settings.redis_url, "FLYERTIME_NAMESPACE": settings.namespace},
+            env={
+                **os.environ,
+                "FLYERTIME_REDIS_URL": settings.redis_url,
+                "FLYERTIME_NAMESPACE": settings.namespace,
+                "FLYERTIME_LAUNCHER": "local",
+            },
             cwd=ROOT,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -169,7 +169,10 @@ class Settings:
         None, "Spark master; unset: what spark-submit says, or all cores of this machine"
     )
     round_events: int = _setting(
-        100_000, "events of one shard that are folded in one step; bounds the memory of a task", low=1
+        100_000,
+        "events of one shard that are folded in one step; bounds the memory of a task, and the pause of the store",
+        low=1,
+        high=150_000,
     )
     linger_s: float = _setting(0.0, "seconds a run waits for further events before it ends; 0 ends at once", low=0)
 

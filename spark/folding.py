@@ -113,7 +113,6 @@ def change_of(store: ShardStore, ledger: ShardLedger, last_id: str, batch: Seque
 
     touched = fresh.select("user", "merchant_id").unique()
     before, after = _totals(held), _totals(merged)
-    merchants_before = _merchant_totals(held.join(touched, ["user", "merchant_id"], "semi"))
     merchants_after = _merchant_totals(merged.join(touched, ["user", "merchant_id"], "semi"))
     merchants: dict[bytes, dict[bytes, bytes]] = {}
     packed = columns.pack_averages(merchants_after["seconds"], merchants_after["sessions"])
@@ -126,8 +125,7 @@ def change_of(store: ShardStore, ledger: ShardLedger, last_id: str, batch: Seque
         commits=ledger.commits,
         folded_to=last_id,
         events=events,
-        report_changes=_shows_otherwise(before, after, ["user"])
-        or _shows_otherwise(merchants_before, merchants_after, ["user", "merchant_id"]),
+        report_changes=_shows_otherwise(before, after),
         spans=dict(zip(names, columns.pack_spans(merged), strict=True)),
         averages=dict(
             zip(
@@ -189,10 +187,10 @@ def _summed(frame: pl.DataFrame, key: list[str]) -> pl.DataFrame:
     )
 
 
-def _shows_otherwise(before: pl.DataFrame, after: pl.DataFrame, key: list[str]) -> bool:
-    """Tell whether the report shows anything after that it did not before; who is in it stays in it."""
+def _shows_otherwise(before: pl.DataFrame, after: pl.DataFrame) -> bool:
+    """Tell whether the report of all users shows anything after that it did not before; who is in it stays in it."""
     if len(before) != len(after):
         return True
     shown_before = columns.hundredths_of_hours(before["seconds"], before["sessions"])
     shown_after = columns.hundredths_of_hours(after["seconds"], after["sessions"])
-    return not np.array_equal(shown_before, shown_after) or not before.select(key).equals(after.select(key))
+    return not np.array_equal(shown_before, shown_after)

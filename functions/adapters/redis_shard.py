@@ -38,6 +38,7 @@ class Change:
     events: int
     """Events in the entries folded."""
     report_changes: bool
+    """Whether the report of all users shows anything else after this change."""
     spans: Mapping[bytes, bytes]
     averages: Mapping[bytes, bytes]
     merchants: Mapping[bytes, Mapping[bytes, bytes]] = field(default_factory=dict)

@@ -36,7 +36,7 @@ bench: setup ## side-by-side measurements, one JSON object a line
 	$(BIN)/python -m bench
 
 pins: $(STAMP) ## resolve the pinned requirements anew from pyproject.toml
-	scripts/pin $(BIN)/pip-compile
+	scripts/pin $(BIN)/uv
 
 docs: $(STAMP) ## write the settings table into README.md
 	$(BIN)/python scripts/settings_table.py README.md

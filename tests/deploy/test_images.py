@@ -82,10 +82,13 @@ def test_what_is_copied_is_there_and_is_let_through(path: Path) -> None:
     ("path", "user"), [(DOCKERFILES[0], "65532:65532"), (DOCKERFILES[1], "185")], ids=["functions", "spark"]
 )
 def test_the_last_stage_runs_as_nobody(path: Path, user: str) -> None:
-    """Not as root; with bytecode, which nobody can write later."""
+    """Not as root; with bytecode, that of Python's own library too, which nobody can write later."""
     stages = stages_of(path)
+    before_user = [text for word, text in stages[-1] if word in {"RUN", "USER"}]
 
     assert [user] == texts(stages[-1], "USER")
+    assert user == before_user.pop()
+    assert any("compileall" in text and "/usr/local/lib/python3" in text for text in before_user)
     assert not any("PYTHONDONTWRITEBYTECODE" in text or "--no-compile" in text for stage in stages for _, text in stage)
 
 

@@ -1,8 +1,8 @@
 """The app that a container serves: FUNCTION_TARGET says which function.
 
 ``FUNCTION_TARGET=ingest uvicorn functions.asgi:app --loop uvloop --http httptools --timeout-keep-alive 75`` is the same
-app as ``functions-framework --source functions/ingest/main.py --target ingest`` and five times as fast (measured:
-docs/benchmarks.md), with health routes, and closed in order when the server stops.
+app as ``functions-framework --source functions/ingest/main.py --target ingest``, with health routes, keep-alive longer
+than that of the proxies in front (functions-framework cannot set it), nothing to write on disk, and closed in order.
 """
 
 from __future__ import annotations

@@ -117,8 +117,8 @@ def run_job(settings: Settings, run: str) -> int:
 
 def cause_of(error: Exception) -> str:
     """Return the line that says what happened; Spark wraps the error of a task in pages of Java."""
-    lines = [line.strip() for line in str(error).splitlines()]
-    causes = [line for line in lines if re.match(r"[A-Za-z_.]*(Error|Exception): ", line)]
+    lines = [re.sub(r"^(: |Caused by: )", "", line.strip()) for line in str(error).splitlines()]
+    causes = [line for line in lines if re.match(r"[\w.$]*(Error|Exception): ", line)]
     return (causes[-1] if causes else f"{type(error).__name__}: {lines[0] if lines else ''}")[:500]
 
 

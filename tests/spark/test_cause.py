@@ -11,12 +11,11 @@ from spark.main import cause_of
     ("text", "cause"),
     [
         (
-            "An error occurred while calling None.org.apache.spark.api.java.JavaSparkContext.\n"
-            ": java.net.BindException: Cannot assign requested address\n\tat sun.nio.ch.Net.bind(Net.java:1)\n",
-            "java.net.BindException: Cannot assign requested address",
+            "An error occurred while calling a.\n: java.net.BindException: no such address\n\tat a.B.c\n",
+            "java.net.BindException: no such address",
         ),
         (
-            ": java.io.IOException: no\n\tat a.B.c(B.java:1)\nCaused by: a.B$InnerException: of all this\n\t... 2 more\n",
+            ": java.io.IOException: no\n\tat a.B.c\nCaused by: a.B$InnerException: of all this\n\t... 2 more",
             "a.B$InnerException: of all this",
         ),
         (

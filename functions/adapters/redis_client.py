@@ -10,7 +10,7 @@ import hashlib
 import importlib.resources
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import redis
 import redis.asyncio
@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from functions.core.settings import Settings
+
+
+JOB_TIMEOUT_S: Final = 30.0
+MAX_CONNECTIONS: Final = 32
+"""Of one process. One thread serves them all, so more would only wait in another place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +46,28 @@ def load_script(name: str) -> Script:
 
 
 def connect(settings: Settings) -> redis.Redis:
-    """Return a blocking client; it connects at its first command."""
-    return redis.Redis.from_url(settings.redis_url, **_options(settings), retry=Retry(NoBackoff(), 0))
+    """Return a blocking client for the job; it connects at its first command.
+
+    It waits longer for a reply than functions do: nobody waits for the job, and a commit of many users takes a while.
+    """
+    options = {**_options(settings), "socket_timeout": max(settings.redis_timeout_s, JOB_TIMEOUT_S)}
+    return redis.Redis.from_url(settings.redis_url, **options, retry=Retry(NoBackoff(), 0))
 
 
 def connect_async(settings: Settings) -> redis.asyncio.Redis:
-    """Return an asyncio client; it connects at its first command, in the loop that runs then."""
-    return redis.asyncio.Redis.from_url(
-        settings.redis_url, **_options(settings), retry=redis.asyncio.retry.Retry(NoBackoff(), 0)
+    """Return an asyncio client; it connects at its first command, in the loop that runs then.
+
+    Its connections are few, and who finds none free waits for one: a burst of requests queues here, rather than being
+    told that the store is away.
+    """
+    pool = redis.asyncio.BlockingConnectionPool.from_url(
+        settings.redis_url,
+        max_connections=MAX_CONNECTIONS,
+        timeout=settings.redis_timeout_s,
+        **_options(settings),
+        retry=redis.asyncio.retry.Retry(NoBackoff(), 0),
     )
+    return redis.asyncio.Redis.from_pool(pool)
 
 
 def _options(settings: Settings) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -187,8 +186,7 @@ class RedisStore:
 
     async def averages(self, merchant: str | None = None) -> list[ShardAverages]:
         """Return every shard's averages, each with the version that it was read at."""
-        shards = await self.shards()
-        return list(await asyncio.gather(*(self._shard_averages(shard, merchant) for shard in range(shards))))
+        return [await self._shard_averages(shard, merchant) for shard in range(await self.shards())]
 
     async def _shard_averages(self, shard: int, merchant: str | None) -> ShardAverages:
         with translated_errors():

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
+from functions.adapters.redis_client import MAX_CONNECTIONS
 from functions.adapters.redis_store import LAYOUT_FORMAT, Appended, RedisStore, Seen, ShardBatch
 from functions.core.errors import FlyertimeError, MisconfiguredError, UnavailableError
 from functions.core.events import Event
@@ -127,6 +128,19 @@ def test_of_concurrent_appends_of_the_same_events_one_writes(settings: Settings,
 
     assert {"Appended": 1, "Seen": 19} == {kind: answers.count(kind) for kind in set(answers)}
     assert 1 == raw_redis.xlen(f"{{{settings.namespace}:0}}:events")
+
+
+def test_a_burst_waits_for_connections_rather_than_failing(settings: Settings, raw_redis: redis.Redis) -> None:
+    """Many more calls at once than there are connections: each is done, and the connections stay few."""
+
+    async def burst(store: RedisStore) -> list[str]:
+        await store.shards()
+        answers = await asyncio.gather(*(append(store, batch_of([number])) for number in range(500)))
+        clients: Any = raw_redis.client_list()
+        assert sum(client["db"] == "0" for client in clients) < MAX_CONNECTIONS + 20
+        return kinds([answer for (answer,) in answers])
+
+    assert ["Appended"] * 500 == run(settings, burst)
 
 
 def test_events_without_names_are_always_written(settings: Settings) -> None:

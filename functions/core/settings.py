@@ -174,7 +174,6 @@ class Settings:
         low=1,
         high=150_000,
     )
-    linger_s: float = _setting(0.0, "seconds a run waits for further events before it ends; 0 ends at once", low=0)
 
     # every function
     log_level: str = _setting(

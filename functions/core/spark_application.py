@@ -31,7 +31,6 @@ JOB_SETTINGS: Final = (
     "namespace",
     "shards",
     "round_events",
-    "linger_s",
     "log_level",
 )
 """The settings that the job reads, apart from the password; trigger hands its own ones on."""

@@ -28,7 +28,6 @@ DEFAULTS = {
     "max_retry_pause_s": 600.0,
     "launcher": "operator",
     "round_events": 100_000,
-    "linger_s": 0.0,
     "log_level": "INFO",
 }
 

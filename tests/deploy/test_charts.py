@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
+import json
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 import yaml
 from helm_python import Chart, HelmError, lint
+
+from functions.core.settings import PREFIX, Settings, variable_of
+from functions.core.spark_template import checked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,11 +28,11 @@ VALUES: list[Any] = [
     pytest.param(
         "log-processing-api",
         {
-            "image": {"repository": "registry.example/functions", "tag": "1.2.3"},
+            "image": {"repository": "registry.example/functions", "tag": "1.2.3", "pullSecrets": ["mine"]},
             "spark": {"template": {"spec": {"driver": {"labels": {"a": "b"}}}}, "namespace": "jobs"},
             "redis": {"url": "rediss://store.example:6380/0", "existingSecret": "mine", "secretKey": "pw"},
             "settings": {"THRESHOLD_EVENTS": 100000, "NAMESPACE": "ads"},
-            "ingest": {"minScale": 1},
+            "ingest": {"minScale": 1, "clusterLocal": True},
             "report": {"clusterLocal": True},
             "eventing": {"deadLetterUri": "https://dead.example/"},
             "networkPolicy": {"enabled": False},
@@ -34,6 +40,7 @@ VALUES: list[Any] = [
         id="functions, other values",
     ),
     pytest.param("log-processing-api", {"redis": {"existingSecret": ""}}, id="functions, no password"),
+    pytest.param("log-processing-api", {"redis": {"password": "p"}}, id="functions, password of their own"),
     pytest.param("redis", {}, id="redis"),
     pytest.param("redis", {"redis": {"password": "p"}, "persistence": {"storageClass": "ssd"}}, id="redis, password"),
     pytest.param("redis", {"externalUrl": "rediss://store.example:6380/0"}, id="redis elsewhere"),
@@ -71,7 +78,8 @@ def test_helm_lint_finds_no_fault(chart: str) -> None:
         ("log-processing-api", {"redis": {"url": "redis://me:secret@host"}}, "/redis/url"),
         ("log-processing-api", {"ingest": {"minscale": 1}}, "minscale"),
         ("log-processing-api", {"ingest": {"minScale": -1}}, "minScale"),
-        ("log-processing-api", {"settings": {"threshold": 1}}, "threshold"),
+        ("log-processing-api", {"settings": {"THRESHOLD_EVENT": 1}}, "THRESHOLD_EVENT"),
+        ("log-processing-api", {"settings": {"MAX_WAIT_S": 100}}, "MAX_WAIT_S"),
         ("log-processing-api", {"eventing": {"pingSchedule": "often"}}, "pingSchedule"),
         ("redis", {"maxMemory": "2 GB"}, "maxMemory"),
         ("redis", {"appendFsync": "no"}, "appendFsync"),
@@ -84,6 +92,88 @@ def test_a_wrong_value_is_refused_by_name(chart: str, values: dict[str, Any], wo
         Chart.load(str(ROOT / "charts" / chart)).render(values, name="test", namespace="default")
 
     assert words in str(error.value)
+
+
+def environment_of(documents: list[Any], name: str) -> dict[str, Any]:
+    """Return the environment of a function: values, and what refers to a Secret."""
+    (service,) = (d for d in documents if d["kind"] == "Service" and d["metadata"]["name"] == name)
+    (container,) = service["spec"]["template"]["spec"]["containers"]
+    return {variable["name"]: variable.get("value", variable.get("valueFrom")) for variable in container["env"]}
+
+
+def test_every_setting_can_be_given_but_those_that_the_chart_gives(render: Callable[..., list[Any]]) -> None:
+    """The schema's list is that of the code: a misspelt one is refused, a new one is let through."""
+    schema = json.loads((ROOT / "charts" / "log-processing-api" / "values.schema.json").read_text())
+    documents = render("log-processing-api", {"spark": {"template": {"spec": {}, "metadata": {}}}})
+    given = {variable for name in ("ingest", "trigger", "report") for variable in environment_of(documents, name)}
+    elsewhere = {"K_SINK", "FLYERTIME_KUBECONFIG", "FLYERTIME_RUN_ENDED_SINK", "FLYERTIME_SPARK_MASTER"}
+    settable = {variable_of(field) for field in dataclasses.fields(Settings)} - given - elsewhere
+
+    assert schema["properties"]["settings"]["propertyNames"]["enum"] == sorted(
+        name.removeprefix(PREFIX) for name in settable if not name.startswith("FLYERTIME_LOCAL_")
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(1_000_000, "1000000"), (8_388_608, "8388608"), (0.5, "0.5"), ("20000000", "20000000")]
+)
+def test_numbers_of_settings_arrive_as_they_were_written(
+    value: object, text: str, render: Callable[..., list[Any]]
+) -> None:
+    """Not as 1e+06, which is no whole number."""
+    environment = environment_of(render("log-processing-api", {"settings": {"MAX_BODY_BYTES": value}}), "ingest")
+
+    assert text == environment["FLYERTIME_MAX_BODY_BYTES"]
+
+
+def test_a_password_of_ones_own_needs_no_other_chart(render: Callable[..., list[Any]]) -> None:
+    """The functions and the job then read Secrets that this chart makes, where they are."""
+    documents = render("log-processing-api", {"redis": {"url": "rediss://store.example:6380", "password": "p$1"}})
+    secrets = {
+        (document["metadata"]["namespace"], document["metadata"]["name"]): document["data"]
+        for document in documents
+        if document["kind"] == "Secret"
+    }
+    environment = environment_of(documents, "trigger")
+    reference = environment["FLYERTIME_REDIS_PASSWORD"]["secretKeyRef"]
+
+    for namespace, name, key in (
+        ("default", reference["name"], reference["key"]),
+        (
+            environment["FLYERTIME_SPARK_NAMESPACE"],
+            environment["FLYERTIME_SPARK_REDIS_SECRET"],
+            environment["FLYERTIME_SPARK_REDIS_SECRET_KEY"],
+        ),
+    ):
+        assert "p$1" == base64.b64decode(secrets[namespace, name][key]).decode()
+
+
+def test_a_template_of_ones_own_reaches_trigger(render: Callable[..., list[Any]]) -> None:
+    """Mounted where the setting says, as the code reads it; another one makes another revision."""
+    templates = [{"spec": {"driver": {"labels": {"a": label}}}} for label in ("b", "c")]
+    digests = []
+    for template in templates:
+        documents = render("log-processing-api", {"spark": {"template": template}})
+        (configuration,) = (document for document in documents if document["kind"] == "ConfigMap")
+        (trigger,) = (d for d in documents if d["kind"] == "Service" and d["metadata"]["name"] == "trigger")
+        pod = trigger["spec"]["template"]["spec"]
+        (mount,) = pod["containers"][0]["volumeMounts"]
+        (volume,) = pod["volumes"]
+        path = environment_of(documents, "trigger")["FLYERTIME_SPARK_TEMPLATE"]
+        digests.append(trigger["spec"]["template"]["metadata"]["annotations"]["flyertime/spark-template-digest"])
+
+        assert (mount["name"], volume["configMap"]["name"]) == (volume["name"], configuration["metadata"]["name"])
+        held = configuration["data"][path.removeprefix(mount["mountPath"] + "/")]
+        assert (template, []) == checked(msgspec.yaml.decode(held))
+    assert 2 == len(set(digests))
+
+
+def test_an_image_may_be_given_by_its_digest(render: Callable[..., list[Any]]) -> None:
+    """In the tag's place."""
+    documents = render("log-processing-api", {"image": {"tag": "sha256:abc"}})
+    (report,) = (d for d in documents if d["kind"] == "Service" and d["metadata"]["name"] == "report")
+
+    assert "ghcr.io/flyertime/functions@sha256:abc" == report["spec"]["template"]["spec"]["containers"][0]["image"]
 
 
 def test_the_operators_values_reach_the_operator(tmp_path: Path) -> None:
@@ -126,11 +216,7 @@ def test_the_charts_fit_together_as_they_are(render: Callable[..., list[Any]]) -
         for document in render(chart, values)
     }
     functions = render("log-processing-api")
-    (trigger,) = (d for d in functions if d["kind"] == "Service" and d["metadata"]["name"] == "trigger")
-    environment = {
-        variable["name"]: variable.get("value", variable.get("valueFrom"))
-        for variable in trigger["spec"]["template"]["spec"]["containers"][0]["env"]
-    }
+    environment = environment_of(functions, "trigger")
     jobs = environment["FLYERTIME_SPARK_NAMESPACE"]
 
     assert ("Namespace", "default", jobs) in made

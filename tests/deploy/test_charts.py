@@ -58,6 +58,11 @@ VALUES: list[Any] = [
     ),
     pytest.param("redis", {"jobNamespace": "", "networkPolicy": {"enabled": False}}, id="redis for one namespace"),
     pytest.param("spark-cluster", {"operator": {"enabled": False}}, id="spark, operator there already"),
+    pytest.param(
+        "spark-cluster",
+        {"operator": {"enabled": False}, "createNamespace": False, "jobNamespace": "jobs"},
+        id="spark, namespace there already",
+    ),
 ]
 
 
@@ -96,6 +101,7 @@ def test_helm_lint_finds_no_fault(chart: str) -> None:
         ("redis", {"maxMemory": "2 GB"}, "maxMemory"),
         ("redis", {"appendFsync": "no"}, "appendFsync"),
         ("spark-cluster", {"jobNamespace": "Spark Jobs"}, "jobNamespace"),
+        ("spark-cluster", {"jobNamespace": "jobs"}, "add it to spark-operator.spark.jobNamespaces"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(chart: str, values: dict[str, Any], words: str) -> None:

@@ -7,6 +7,7 @@ import dataclasses
 import json
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,8 @@ from functions.local.valkey import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from tests.conftest import ServeFunction
 
 ROOT = Path(__file__).parents[2]
 CHARTS = sorted(path.parent.name for path in (ROOT / "charts").glob("*/Chart.yaml"))
@@ -334,3 +337,23 @@ def test_redis_lets_in_who_needs_it(render: Callable[..., list[Any]]) -> None:
     for service in services:
         labels = service["spec"]["template"]["metadata"]["labels"]
         assert ours["podSelector"]["matchLabels"].items() <= labels.items()
+
+
+def test_the_charts_own_test_passes_where_the_functions_answer(
+    render: Callable[..., list[Any]], serve_function: ServeFunction, settings: Settings
+) -> None:
+    """What `helm test` runs, against functions of this machine; and it fails where one does not answer."""
+    (pod,) = (document for document in render("log-processing-api") if document["kind"] == "Pod")
+    (container,) = pod["spec"]["containers"]
+    with serve_function("ingest", settings) as ingest, serve_function("report", settings) as report:
+        for report_url, expected in ((report.url, 0), (f"{report.url}/nowhere", 1)):
+            command = [
+                part.replace("http://ingest.default.svc.cluster.local", ingest.url.rstrip("/")).replace(
+                    "http://report.default.svc.cluster.local", report_url.rstrip("/")
+                )
+                for part in container["command"]
+            ]
+            done = subprocess.run([sys.executable, *command[1:]], capture_output=True, timeout=60, check=False)
+
+            assert "python" == command[0]
+            assert expected == done.returncode, done.stderr

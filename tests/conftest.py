@@ -23,7 +23,7 @@ from tests.kubernetes_api.fixtures import cluster, make_cluster, servers
 __all__ = ["cluster", "make_cluster"]  # fixtures of all tests
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -45,14 +45,27 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("make_cluster", servers(metafunc.config), indirect=True, scope="session")
 
 
-@pytest.fixture(scope="session")
-def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedValkey]:
-    """A server that all tests of the session share; a test that kills one starts its own.
+class MakeServer(Protocol):
+    """Prepare a store that the test may disturb; a ``with`` block starts and stops it."""
 
-    Embedded Valkey, or the program that FLYERTIME_TEST_SERVER names.
-    """
+    def __call__(self, config: Mapping[str, str] | None = None) -> EmbeddedValkey: ...
+
+
+@pytest.fixture(scope="session")
+def make_server(tmp_path_factory: pytest.TempPathFactory) -> MakeServer:
+    """Return what prepares stores: embedded Valkey, or the program that FLYERTIME_TEST_SERVER names."""
     binary = os.environ.get("FLYERTIME_TEST_SERVER")
-    with EmbeddedValkey(tmp_path_factory.mktemp("valkey"), binary=binary) as server:
+
+    def make(config: Mapping[str, str] | None = None) -> EmbeddedValkey:
+        return EmbeddedValkey(tmp_path_factory.mktemp("valkey"), config=config, binary=binary)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def valkey(make_server: MakeServer) -> Iterator[EmbeddedValkey]:
+    """A server that all tests of the session share; a test that disturbs one makes its own."""
+    with make_server() as server:
         yield server
 
 

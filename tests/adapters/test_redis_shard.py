@@ -13,15 +13,15 @@ from functions.core.errors import MisconfiguredError, UnavailableError
 from functions.core.events import Event
 from functions.core.packing import pack_events
 from functions.core.settings import Settings
-from functions.local.valkey import EmbeddedValkey, free_port
+from functions.local.valkey import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     import redis
 
     from functions.core.ledger import ShardLedger
+    from tests.conftest import MakeServer
 
 
 def append_to(settings: Settings, events: int) -> str:
@@ -153,9 +153,9 @@ def test_a_long_log_is_read_page_by_page_between_its_bounds(store: ShardStore, a
     assert entries[5:-3] == [entry_id for entry_id, _ in store.log(0, entries[4], entries[-4])]
 
 
-def test_a_full_store_can_still_commit(tmp_path: Path) -> None:
+def test_a_full_store_can_still_commit(make_server: MakeServer) -> None:
     """Folding is what frees memory, so it must not need any first."""
-    with EmbeddedValkey(tmp_path) as server:
+    with make_server() as server:
         settings = Settings(redis_url=server.url, shards=1)
         upto = [append_to(settings, 500) for _ in range(20)][-1]
         store = ShardStore(settings)

@@ -16,13 +16,15 @@ from functions.core.errors import FlyertimeError, MisconfiguredError, Unavailabl
 from functions.core.events import Event
 from functions.core.packing import pack_events
 from functions.core.settings import Settings
-from functions.local.valkey import EmbeddedValkey, free_port
+from functions.local.valkey import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
-    from pathlib import Path
 
     import redis
+
+    from functions.local.valkey import EmbeddedValkey
+    from tests.conftest import MakeServer
 
 WINDOW = 1000
 T = TypeVar("T")
@@ -204,9 +206,9 @@ def test_a_flush_is_asked_for_in_the_stores_own_time(settings: Settings) -> None
 
 
 @pytest.fixture
-def own_valkey(tmp_path: Path) -> Iterator[EmbeddedValkey]:
+def own_valkey(make_server: MakeServer) -> Iterator[EmbeddedValkey]:
     """A server that the test may disturb."""
-    with EmbeddedValkey(tmp_path / "valkey") as server:
+    with make_server() as server:
         yield server
 
 
@@ -254,9 +256,9 @@ def test_nobody_there_is_unavailable() -> None:
     assert error.value.retry_after_s > 0
 
 
-def test_a_wrong_password_is_the_operators_matter(tmp_path: Path) -> None:
+def test_a_wrong_password_is_the_operators_matter(make_server: MakeServer) -> None:
     """The message has neither the wrong password nor the right one."""
-    with EmbeddedValkey(tmp_path, config={"requirepass": "right-one"}) as server:
+    with make_server({"requirepass": "right-one"}) as server:
         wrong = Settings(redis_url=server.url, redis_password="wrong-one")
         with pytest.raises(MisconfiguredError, match="refuses our user or password") as error:
             run(wrong, lambda store: store.shards())
@@ -266,10 +268,9 @@ def test_a_wrong_password_is_the_operators_matter(tmp_path: Path) -> None:
     assert "one" not in error.value.message
 
 
-def test_a_full_store_takes_nothing_and_says_so(tmp_path: Path) -> None:
+def test_a_full_store_takes_nothing_and_says_so(make_server: MakeServer) -> None:
     """Nothing of the batch is written; what was accepted before stays."""
-    config = {"maxmemory": "4mb", "maxmemory-policy": "noeviction"}
-    with EmbeddedValkey(tmp_path, config=config) as server:
+    with make_server({"maxmemory": "4mb", "maxmemory-policy": "noeviction"}) as server:
         settings = Settings(redis_url=server.url, shards=1)
 
         async def use(store: RedisStore) -> tuple[int, list[str], Any]:

@@ -14,21 +14,20 @@ import pytest
 
 from functions.adapters.redis_shard import ShardStore
 from functions.core.settings import Settings
-from functions.local.valkey import EmbeddedValkey
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
-    from tests.conftest import FunctionProcess, ServeFunction
+    from functions.local.valkey import EmbeddedValkey
+    from tests.conftest import FunctionProcess, MakeServer, ServeFunction
 
 QUICK = {"FLYERTIME_REDIS_TIMEOUT_S": "0.5"}
 
 
 @pytest.fixture
-def own_valkey(tmp_path: Path) -> Iterator[EmbeddedValkey]:
+def own_valkey(make_server: MakeServer) -> Iterator[EmbeddedValkey]:
     """A server that the test may kill; every write is on disk before it is answered."""
-    with EmbeddedValkey(tmp_path / "valkey", config={"appendfsync": "always"}) as server:
+    with make_server({"appendfsync": "always"}) as server:
         yield server
 
 

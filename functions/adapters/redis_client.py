@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import importlib.resources
+import re
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import redis
 import redis.asyncio
+from redis import exceptions
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -51,7 +53,9 @@ def connect(settings: Settings) -> redis.Redis:
     It waits longer for a reply than functions do: nobody waits for the job, and a commit of many users takes a while.
     """
     options = {**_options(settings), "socket_timeout": max(settings.redis_timeout_s, JOB_TIMEOUT_S)}
-    return redis.Redis.from_url(settings.redis_url, **options, retry=Retry(NoBackoff(), 0))
+    with _named_address():
+        pool = redis.ConnectionPool.from_url(settings.redis_url, **options, retry=Retry(NoBackoff(), 0))
+    return redis.Redis.from_pool(_with_password(pool, settings))
 
 
 def connect_async(settings: Settings) -> redis.asyncio.Redis:
@@ -60,46 +64,82 @@ def connect_async(settings: Settings) -> redis.asyncio.Redis:
     Its connections are few, and who finds none free waits for one: a burst of requests queues here, rather than being
     told that the store is away.
     """
-    pool = redis.asyncio.BlockingConnectionPool.from_url(
-        settings.redis_url,
-        max_connections=MAX_CONNECTIONS,
-        timeout=settings.redis_timeout_s,
-        **_options(settings),
-        retry=redis.asyncio.retry.Retry(NoBackoff(), 0),
-    )
-    return redis.asyncio.Redis.from_pool(pool)
+    with _named_address():
+        pool = redis.asyncio.BlockingConnectionPool.from_url(
+            settings.redis_url,
+            max_connections=MAX_CONNECTIONS,
+            timeout=settings.redis_timeout_s,
+            **_options(settings),
+            retry=redis.asyncio.retry.Retry(NoBackoff(), 0),
+        )
+    return redis.asyncio.Redis.from_pool(_with_password(pool, settings))
 
 
 def _options(settings: Settings) -> dict[str, Any]:
-    options: dict[str, Any] = {
+    return {
         "socket_timeout": settings.redis_timeout_s,
         "socket_connect_timeout": settings.redis_timeout_s,
         "health_check_interval": 30,
         "protocol": 2,  # one round trip less to connect, and the same replies from every server
         "driver_info": None,
     }
+
+
+_Pool = TypeVar("_Pool", redis.ConnectionPool, redis.asyncio.BlockingConnectionPool)
+
+
+def _with_password(pool: _Pool, settings: Settings) -> _Pool:
+    """Let the password of its own setting go before one in the address, which the client would prefer."""
     if settings.redis_password is not None:
-        options["password"] = settings.redis_password
-    return options
+        pool.connection_kwargs["password"] = settings.redis_password
+    return pool
+
+
+@contextmanager
+def _named_address() -> Iterator[None]:
+    """Name the setting where the client cannot read an address; its own words may quote a password."""
+    try:
+        yield
+    except ValueError:
+        raise MisconfiguredError(
+            "bad_settings", "FLYERTIME_REDIS_URL must be a redis://, rediss:// or unix:// address, its port a number"
+        ) from None
 
 
 def as_flyertime_error(error: redis.RedisError | OSError) -> FlyertimeError:
     """Return what an error of the client means to our callers; the original's text may hold secrets and is dropped."""
-    if isinstance(error, redis.AuthenticationError | redis.exceptions.NoPermissionError):
+    code = _code_of(error)
+    if isinstance(error, redis.AuthenticationError | exceptions.NoPermissionError):
         return MisconfiguredError("store_refused", "the store refuses our user or password")
-    if isinstance(error, redis.exceptions.OutOfMemoryError):
+    if isinstance(error, exceptions.OutOfMemoryError) or code == "OOM":
         return UnavailableError("store_full", "the store is out of memory", retry_after_s=10)
-    if isinstance(error, redis.exceptions.BusyLoadingError):
+    if isinstance(error, exceptions.BusyLoadingError):
         return UnavailableError("store_loading", "the store is loading its data", retry_after_s=2)
-    if isinstance(error, redis.exceptions.ReadOnlyError):
+    if isinstance(error, exceptions.ReadOnlyError) or code == "READONLY":
         return UnavailableError("store_read_only", "the store is a replica just now", retry_after_s=2)
     if isinstance(error, redis.ConnectionError | redis.TimeoutError | OSError):
         return UnavailableError("store_unavailable", "the store does not answer")
-    if isinstance(error, redis.exceptions.ClusterError) or str(error).startswith(
-        ("CLUSTERDOWN", "TRYAGAIN", "MOVED", "ASK", "MASTERDOWN", "NOREPLICAS", "MISCONF", "UNKILLABLE", "BUSY")
-    ):
+    if isinstance(error, exceptions.AskError):  # and MovedError, its subclass
+        return MisconfiguredError(
+            "store_is_cluster", "the store is one node of a Redis Cluster; give an address that serves all keys"
+        )
+    if isinstance(error, exceptions.ClusterError | exceptions.TryAgainError) or code in _PASSING:
         return UnavailableError("store_unavailable", "the store cannot take commands just now", retry_after_s=2)
     return MisconfiguredError("store_misused", f"the store refuses a command: {str(error)[:200]}")
+
+
+_PASSING: Final = frozenset({"MISCONF", "NOREPLICAS", "BUSY", "UNKILLABLE"})
+_WITHIN_SCRIPT: Final = re.compile(r"Error running script .*?: -([A-Z]+) ")
+
+
+def _code_of(error: Exception) -> str:
+    """Return the code of the store's reply where the client has no class for it.
+
+    Before version 7, Redis puts what a script met into the middle of a longer text.
+    """
+    text = str(error)
+    inner = _WITHIN_SCRIPT.match(text)
+    return inner[1] if inner else text.partition(" ")[0]
 
 
 @contextmanager

@@ -41,9 +41,14 @@ def decode_event(data: object) -> Event | tuple[Fault, ...]:
     for name in FIELDS:
         value = data.get(name, _MISSING)
         if isinstance(value, str):
-            # Four bytes a character at most, so short texts need no encoding to be known short enough.
-            if len(value) * 4 > MAX_FIELD_BYTES and len(value.encode()) > MAX_FIELD_BYTES:
-                faults.append(Fault("too_long", f"/{name}", f"at most {MAX_FIELD_BYTES} bytes of UTF-8"))
+            try:
+                # In ASCII a character is a byte, and nothing needs to be encoded to be counted.
+                size_bytes = len(value) if value.isascii() else len(value.encode())
+            except UnicodeEncodeError:
+                faults.append(Fault("not_unicode", f"/{name}", "must be Unicode text, without lone surrogates"))
+            else:
+                if size_bytes > MAX_FIELD_BYTES:
+                    faults.append(Fault("too_long", f"/{name}", f"at most {MAX_FIELD_BYTES} bytes of UTF-8"))
             texts.append(value)
         elif value is None and name in NULLABLE_FIELDS:
             texts.append(None)

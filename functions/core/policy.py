@@ -156,7 +156,7 @@ def decide(
     earlier = [run for run in runs if run.digest == backlog.digest]
     attempt = 1 + max((run.attempt for run in earlier), default=0)
     if attempt > policy.max_attempts:
-        return _exhausted(max(earlier, key=lambda run: run.attempt), policy)
+        return _exhausted(max(earlier, key=lambda run: (run.attempt, run.ended_ms or 0, run.name)), policy)
     if pause := _pause(backlog, policy, runs, now_ms, attempt):
         return pause
     return Launch(
@@ -222,7 +222,7 @@ def _failures(runs: Sequence[Run], digest: str) -> tuple[Run | None, int]:
     """
     last = None
     in_a_row = 0
-    for run in sorted(runs, key=lambda run: (run.ended_ms or 0, run.digest, run.attempt), reverse=True):
+    for run in sorted(runs, key=lambda run: (run.ended_ms or 0, run.digest, run.attempt, run.name), reverse=True):
         if run.state is not RunState.FAILED and run.digest != digest:
             break
         last = last or run

@@ -1,158 +1,202 @@
-"""Between the store's packed bytes and columns: many entries and many users at a time, no object per event or span."""
+"""Between the store's packed bytes and columns: many entries and many users at a time, no object per event or span.
+
+Packed values stand one after the other in one buffer; Arrow cuts it into segments by their offsets and gathers every
+n-th of them, which copies memory and looks at nothing.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+import itertools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from functions.adapters.redis_shard import PackedPairs
 from functions.core import packing, spans
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     import numpy.typing as npt
 
-EVENT_COLUMNS: Final = ("timestamp_us", *packing.TEXT_COLUMNS)
-SPAN_COLUMNS: Final = ("user", "flyer_id", "merchant_id", "first_us", "last_us", "events")
+    Ints = npt.NDArray[np.int64]
 
+EVENT_COLUMNS: Final = ("timestamp_us", *packing.TEXT_COLUMNS)
+
+_ENTRY: Final = np.dtype([("format", "u1"), ("events", "<u4"), ("text_bytes", "<u4", 4)])
+_ENTRY_SEGMENTS: Final = 10
+"""Of a log entry: its header, the moments, the lengths of four columns, their texts."""
+_VALUE: Final = np.dtype([("format", "u1"), ("spans", "<u4")])
+_VALUE_SEGMENTS: Final = 3
+"""Of a user's spans: its header, the rows, the texts."""
 _ROW: Final = np.dtype(
     [("first_us", "<i8"), ("last_us", "<i8"), ("events", "<u4"), ("flyer_bytes", "<u2"), ("merchant_bytes", "<u2")]
 )
-_NO_SPANS: Final = pl.DataFrame(
-    schema={
-        "user": pl.UInt32,
-        "flyer_id": pl.String,
-        "merchant_id": pl.String,
-        "first_us": pl.Int64,
-        "last_us": pl.Int64,
-        "events": pl.Int64,
-    }
-)
 _AVERAGE: Final = np.dtype([("format", "u1"), ("seconds", "<i8"), ("sessions", "<i8")])
+_PAIR_HEADER: Final = np.dtype([("type", "u1"), ("bytes", ">u4")])
+_MSGPACK_TEXT: Final = 0xDB
 
 
-def unpack_log(entries: Iterable[bytes]) -> dict[str, pa.Array]:
+@dataclass(frozen=True, slots=True)
+class HeldSpans:
+    """The stored spans of many users, row by row; ``user`` is the place of the user's value."""
+
+    user: Ints
+    flyer_id: pa.Array
+    merchant_id: pa.Array
+    first_us: Ints
+    last_us: Ints
+    events: Ints
+
+
+def unpack_log(entries: Sequence[bytes]) -> dict[str, pa.Array]:
     """Return the events of many log entries as Arrow arrays: int64 microseconds and four large_string columns.
 
     Raises:
         ValueError: An entry is damaged or of another format.
     """
-    moments: list[memoryview] = []
-    lengths: list[list[memoryview]] = [[], [], [], []]
-    texts: list[list[memoryview]] = [[], [], [], []]
-    for entry in entries:
-        count, text_bytes = packing.read_header(entry)
-        view = memoryview(entry)
-        at = packing.HEADER.size
-        moments.append(view[at : at + 8 * count])
-        at += 8 * count
-        for column in range(4):
-            lengths[column].append(view[at : at + 2 * count])
-            at += 2 * count
-        for column in range(4):
-            texts[column].append(view[at : at + text_bytes[column]])
-            at += text_bytes[column]
-    times = np.frombuffer(b"".join(moments), "<i8")
-    columns: dict[str, pa.Array] = {"timestamp_us": pa.array(times)}
-    for name, column_lengths, column_texts in zip(packing.TEXT_COLUMNS, lengths, texts, strict=True):
-        sizes = np.frombuffer(b"".join(column_lengths), "<u2")
-        columns[name] = _strings(sizes, sizes == packing.NULL_LENGTH, b"".join(column_texts))
+    joined, starts, sizes = _joined(entries)
+    if len(sizes) and sizes.min() < _ENTRY.itemsize:
+        raise ValueError("damaged log entry: shorter than its header")
+    headers = _headers(joined, starts, _ENTRY)
+    events, text_bytes = headers["events"].astype(np.int64), headers["text_bytes"].astype(np.int64)
+    damaged = (headers["format"] != packing.FORMAT) | (
+        sizes != _ENTRY.itemsize + 16 * events + text_bytes.sum(axis=1, dtype=np.int64)
+    )
+    if damaged.any():
+        packing.read_header(entries[int(np.argmax(damaged))])  # raises, and says what is wrong
+    segments = np.empty((len(entries), _ENTRY_SEGMENTS), np.int64)
+    segments[:, 0] = _ENTRY.itemsize
+    segments[:, 1] = 8 * events
+    segments[:, 2:6] = 2 * events[:, None]
+    segments[:, 6:] = text_bytes
+    cut = _Segments(joined, segments)
+    columns: dict[str, pa.Array] = {"timestamp_us": pa.array(np.frombuffer(cut.gathered(1), "<i8"))}
+    for number, name in enumerate(packing.TEXT_COLUMNS):
+        lengths = np.frombuffer(cut.gathered(2 + number), "<u2")
+        columns[name] = _strings(lengths, lengths == packing.NULL_LENGTH, cut.gathered(6 + number))
     return columns
 
 
-def unpack_spans(values: Sequence[bytes]) -> pl.DataFrame:
-    """Return the spans of many users, each user's packed value at its place in ``values``; ``user`` is that place.
+def unpack_spans(values: Sequence[bytes]) -> HeldSpans:
+    """Return the spans of many users.
 
     Raises:
         ValueError: A value is damaged or of another format.
     """
-    if not values:
-        return _NO_SPANS
-    joined = np.frombuffer(b"".join(values), "u1")
-    sizes = np.fromiter(map(len, values), np.int64, len(values))
-    ends = np.cumsum(sizes)
-    starts = ends - sizes
-    if np.any(sizes < spans.HEADER.size) or np.any(joined[starts] != spans.FORMAT):
+    joined, starts, sizes = _joined(values)
+    if len(sizes) and sizes.min() < _VALUE.itemsize:
+        raise ValueError("damaged spans: shorter than their header")
+    headers = _headers(joined, starts, _VALUE)
+    if np.any(headers["format"] != spans.FORMAT):
         raise ValueError(f"damaged spans, or spans of another format than {spans.FORMAT}")
-    counts = np.ascontiguousarray(joined[starts[:, None] + np.arange(1, 5)]).view("<u4").ravel().astype(np.int64)
-    total = int(counts.sum())
-    within = np.arange(total) - np.repeat(np.cumsum(counts) - counts, counts)
-    row_starts = np.repeat(starts + spans.HEADER.size, counts) + within * _ROW.itemsize
-    texts_start = starts + spans.HEADER.size + counts * _ROW.itemsize
-    if np.any(texts_start > ends):
+    counts = headers["spans"].astype(np.int64)
+    segments = np.empty((len(values), _VALUE_SEGMENTS), np.int64)
+    segments[:, 0] = _VALUE.itemsize
+    segments[:, 1] = counts * _ROW.itemsize
+    segments[:, 2] = sizes - segments[:, 0] - segments[:, 1]
+    if len(sizes) and segments[:, 2].min() < 0:
         raise ValueError("damaged spans: fewer rows than the header says")
-    rows = np.ascontiguousarray(joined[row_starts[:, None] + np.arange(_ROW.itemsize)]).view(_ROW).ravel()
-    marks = np.zeros(len(joined) + 1, np.int8)
-    np.add.at(marks, texts_start, 1)
-    np.add.at(marks, ends, -1)
-    text = joined[np.cumsum(marks[:-1], dtype=np.int8).astype(bool)].tobytes()
+    cut = _Segments(joined, segments)
+    rows = np.frombuffer(cut.gathered(1), _ROW)
+    user = np.repeat(np.arange(len(values)), counts)
     text_sizes = np.column_stack((rows["flyer_bytes"], rows["merchant_bytes"])).ravel()
-    if int(text_sizes.sum(dtype=np.int64)) != len(text):
+    by_user = np.bincount(user, rows["flyer_bytes"].astype(np.int64) + rows["merchant_bytes"], len(values))
+    if np.any(by_user != segments[:, 2]):
         raise ValueError("damaged spans: text lengths do not add up")
-    both = _series("", _strings(text_sizes, None, text))
-    return pl.DataFrame(
-        {
-            "user": np.repeat(np.arange(len(values), dtype=np.uint32), counts),
-            "flyer_id": both.gather_every(2),
-            "merchant_id": both.gather_every(2, 1),
-            "first_us": rows["first_us"].copy(),
-            "last_us": rows["last_us"].copy(),
-            "events": rows["events"].astype(np.int64),
-        }
+    texts = _strings(text_sizes, None, cut.gathered(2))
+    return HeldSpans(
+        user=user,
+        flyer_id=texts.take(pa.array(np.arange(0, len(texts), 2))),
+        merchant_id=texts.take(pa.array(np.arange(1, len(texts), 2))),
+        first_us=rows["first_us"].astype(np.int64),
+        last_us=rows["last_us"].astype(np.int64),
+        events=rows["events"].astype(np.int64),
     )
 
 
-def pack_spans(frame: pl.DataFrame) -> list[bytes]:
-    """Return each user's packed spans, in the order of ``user``; the frame is sorted by SPAN_COLUMNS' first three."""
-    flyer, merchant = frame["flyer_id"], frame["merchant_id"]
-    rows = np.empty(len(frame), _ROW)
+def pack_spans(held: HeldSpans) -> pa.Array:
+    """Return each user's packed spans, in the order of ``user``; rows are in the order of (user, flyer, merchant)."""
+    rows = np.empty(len(held.user), _ROW)
     for name in ("first_us", "last_us", "events"):
-        rows[name] = frame[name].to_numpy()
-    rows["flyer_bytes"] = flyer.str.len_bytes().to_numpy()
-    rows["merchant_bytes"] = merchant.str.len_bytes().to_numpy()
-    text = _joined_text(flyer + merchant)
-    row_bytes = rows.tobytes()
-    row_ends = np.flatnonzero(np.diff(frame["user"].to_numpy(), append=-1)) + 1
-    text_ends = np.cumsum(rows["flyer_bytes"].astype(np.int64) + rows["merchant_bytes"])[row_ends - 1]
-    values: list[bytes] = []
-    row = at = 0
-    for row_end, text_end in zip(row_ends.tolist(), text_ends.tolist(), strict=True):
-        header = spans.HEADER.pack(spans.FORMAT, row_end - row)
-        values.append(header + row_bytes[row * _ROW.itemsize : row_end * _ROW.itemsize] + text[at:text_end])
-        row, at = row_end, text_end
-    return values
+        rows[name] = getattr(held, name)
+    rows["flyer_bytes"] = pc.binary_length(held.flyer_id).to_numpy(zero_copy_only=False)
+    rows["merchant_bytes"] = pc.binary_length(held.merchant_id).to_numpy(zero_copy_only=False)
+    row_bounds = np.append(np.flatnonzero(np.diff(held.user, prepend=-1)), len(held.user))
+    texts = _join(_as_binary(held.flyer_id), _as_binary(held.merchant_id))
+    text_offsets = _offsets(texts)[row_bounds]
+    headers = np.empty(len(row_bounds) - 1, _VALUE)
+    headers["format"] = spans.FORMAT
+    headers["spans"] = np.diff(row_bounds)
+    return _join(
+        _fixed(headers),
+        _binary(row_bounds * _ROW.itemsize, pa.py_buffer(rows)),
+        _binary(text_offsets, texts.buffers()[2] or pa.py_buffer(b"")),
+    )
 
 
-def pack_averages(seconds: pl.Series, sessions: pl.Series) -> list[bytes]:
+def pack_averages(seconds: Ints, sessions: Ints) -> pa.Array:
     """Return the packed averages of many users."""
     rows = np.empty(len(seconds), _AVERAGE)
     rows["format"] = spans.AVERAGE_FORMAT
-    rows["seconds"] = seconds.to_numpy()
-    rows["sessions"] = sessions.to_numpy()
-    packed = rows.tobytes()
-    return [packed[at : at + _AVERAGE.itemsize] for at in range(0, len(packed), _AVERAGE.itemsize)]
+    rows["seconds"] = seconds
+    rows["sessions"] = sessions
+    return _fixed(rows)
 
 
-def hundredths_of_hours(seconds: pl.Series, sessions: pl.Series) -> npt.NDArray[np.float64]:
+def pack_pairs(names: pa.Array, values: pa.Array, bounds: Sequence[int] | None = None) -> list[PackedPairs]:
+    """Return names and values as the commit takes them: one pack for the rows between each two of the bounds."""
+    joined = _join(_lengths(names), names, _lengths(values), values)
+    bounds = [0, len(joined)] if bounds is None else bounds
+    at = _offsets(joined)[list(bounds)].tolist()
+    body = memoryview(joined.buffers()[2] or b"")
+    return [
+        PackedPairs(end - start, bytes(body[at[number] : at[number + 1]]))
+        for number, (start, end) in enumerate(itertools.pairwise(bounds))
+    ]
+
+
+def hundredths_of_hours(seconds: Ints, sessions: Ints) -> npt.NDArray[np.float64]:
     """Return what the report shows for many users, in hundredths of an hour, as ``core.spans.average_hours`` has it."""
-    exact: npt.NDArray[np.float64] = seconds.to_numpy() / sessions.to_numpy() / 3600 * 100
+    exact: npt.NDArray[np.float64] = seconds / sessions / 3600 * 100
     below: npt.NDArray[np.float64] = np.floor(exact)
     shown: npt.NDArray[np.float64] = below + (exact - below > 0.5)
     near_half: npt.NDArray[np.bool_] = (np.abs(exact - below - 0.5) < 1e-5) | (exact > 1e7)
     for place in np.flatnonzero(near_half).tolist():
-        shown[place] = round(spans.average_hours(seconds[place], sessions[place]) * 100)
+        shown[place] = round(spans.average_hours(int(seconds[place]), int(sessions[place])) * 100)
     return shown
 
 
-def events_frame(columns: dict[str, pa.Array]) -> pl.DataFrame:
-    """Return Arrow columns as a Polars frame."""
-    return pl.DataFrame([_series(name, column) for name, column in columns.items()])
+class _Segments:
+    """One buffer in segments, row after row of equally many."""
+
+    def __init__(self, joined: bytes, sizes: Ints) -> None:
+        offsets = np.zeros(sizes.size + 1, np.int64)
+        np.cumsum(sizes.ravel(), out=offsets[1:])
+        self._all = _binary(offsets, pa.py_buffer(joined))
+        self._width = sizes.shape[1]
+
+    def gathered(self, column: int) -> memoryview:
+        """Return one segment of each row, joined."""
+        some = self._all.take(pa.array(np.arange(column, len(self._all), self._width)))
+        return memoryview(some.buffers()[2] or b"")[: int(_offsets(some)[-1])]
 
 
-def _strings(sizes: npt.NDArray[np.uint16], null: npt.NDArray[np.bool_] | None, text: bytes) -> pa.Array:
+def _joined(values: Sequence[bytes]) -> tuple[bytes, Ints, Ints]:
+    """Return the values in one buffer, with their starts and sizes."""
+    sizes = np.fromiter(map(len, values), np.int64, len(values))
+    return b"".join(values), np.cumsum(sizes) - sizes, sizes
+
+
+def _headers(joined: bytes, starts: Ints, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    places = starts[:, None] + np.arange(dtype.itemsize)
+    return np.ascontiguousarray(np.frombuffer(joined, "u1")[places]).view(dtype).ravel()
+
+
+def _strings(sizes: npt.NDArray[np.uint16], null: npt.NDArray[np.bool_] | None, text: memoryview) -> pa.Array:
     """Return texts that stand joined in one buffer as an Arrow array, without looking at any of them."""
     offsets = np.zeros(len(sizes) + 1, np.int64)
     validity = None
@@ -165,19 +209,32 @@ def _strings(sizes: npt.NDArray[np.uint16], null: npt.NDArray[np.bool_] | None, 
     return pa.Array.from_buffers(pa.large_string(), len(sizes), [validity, pa.py_buffer(offsets), pa.py_buffer(text)])
 
 
-def _joined_text(texts: pl.Series) -> bytes:
-    """Return the UTF-8 of all texts, joined."""
-    array = texts.rechunk().to_arrow()
-    if array.type != pa.large_string():
-        array = array.cast(pa.large_string())
-    _, offsets, text = array.buffers()
-    if text is None:
-        return b""
-    bounds = np.frombuffer(offsets, np.int64)[array.offset : array.offset + len(array) + 1]
-    return bytes(memoryview(text)[bounds[0] : bounds[-1]])
+def _lengths(values: pa.Array) -> pa.Array:
+    """Return what goes before each value in MessagePack: that a text of so many bytes follows."""
+    headers = np.empty(len(values), _PAIR_HEADER)
+    headers["type"] = _MSGPACK_TEXT
+    headers["bytes"] = np.diff(_offsets(values))
+    return _fixed(headers)
 
 
-def _series(name: str, array: pa.Array) -> pl.Series:
-    series = pl.from_arrow(array)
-    assert isinstance(series, pl.Series)  # noqa: S101  # an array becomes a series
-    return series.alias(name)
+def _fixed(rows: npt.NDArray[Any]) -> pa.Array:
+    """Return rows of equally many bytes as binary values."""
+    return _binary(np.arange(len(rows) + 1) * rows.dtype.itemsize, pa.py_buffer(rows))
+
+
+def _binary(offsets: Ints, data: pa.Buffer) -> pa.Array:
+    return pa.Array.from_buffers(pa.large_binary(), len(offsets) - 1, [None, pa.py_buffer(offsets), data])
+
+
+def _join(*columns: pa.Array) -> pa.Array:
+    """Return each row's values joined; the result begins at its buffers' beginning."""
+    return pc.binary_join_element_wise(*columns, pa.scalar(b"", pa.large_binary()))
+
+
+def _as_binary(texts: pa.Array) -> pa.Array:
+    return texts.cast(pa.large_binary())
+
+
+def _offsets(values: pa.Array) -> Ints:
+    offsets: Ints = np.frombuffer(values.buffers()[1], np.int64)[values.offset : values.offset + len(values) + 1]
+    return offsets

@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 
 def fold_groups(groups: Iterable[Sequence[ShardBound]]) -> Iterator[Folded]:
     """Fold groups of shards, each from its log to its commit; one that fails does not hold up the others."""
-    os.environ.setdefault("POLARS_MAX_THREADS", "1")  # Spark has a task for each core already; before the first import
-    from spark.folding import Folded, fold_shard  # noqa: PLC0415  # see above
+    from spark.folding import Folded, fold_shard  # noqa: PLC0415  # the driver has no use for Arrow and NumPy
 
     settings = settings_.parse(os.environ)
     store = ShardStore(settings)

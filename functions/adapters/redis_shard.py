@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,16 +15,48 @@ from functions.core import shards as sharding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from typing import TypeAlias
 
     from functions.core.ledger import ShardLedger
     from functions.core.settings import Settings
 
+    Pairs: TypeAlias = "Mapping[bytes, bytes] | PackedPairs"
+
 _COMMIT: Final = load_script("commit")
 _LEDGER: Final = load_script("ledger")
 
-ENTRIES_A_READ: Final = 256
+ENTRIES_A_READ: Final = 1000
 USERS_A_READ: Final = 20_000
 RUNS_KEPT: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class PackedPairs:
+    """Names and values of a hash, as the commit script takes them: texts in MessagePack, in turn.
+
+    One argument where thousands would each be packed, parsed and copied.
+    """
+
+    count: int
+    """Of the pairs."""
+    texts: bytes
+    """Each with its length before it."""
+
+    @classmethod
+    def of(cls, pairs: Mapping[bytes, bytes]) -> PackedPairs:
+        """Return pairs packed."""
+        return cls(len(pairs), b"".join(_TEXT.pack(0xDB, len(text)) + text for pair in pairs.items() for text in pair))
+
+    def argument(self) -> bytes:
+        """Return the pairs as one MessagePack array."""
+        return _TEXT.pack(0xDD, 2 * self.count) + self.texts
+
+    def __len__(self) -> int:
+        return self.count
+
+
+_TEXT: Final = struct.Struct(">BI")
+"""How a text of MessagePack begins, or an array: its type, and the number of bytes or of members."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +72,15 @@ class Change:
     """Events in the entries folded."""
     report_changes: bool
     """Whether the report of all users shows anything else after this change."""
-    spans: Mapping[bytes, bytes]
-    averages: Mapping[bytes, bytes]
-    merchants: Mapping[bytes, Mapping[bytes, bytes]] = field(default_factory=dict)
+    spans: Pairs
+    averages: Pairs
+    merchants: Mapping[bytes, Pairs] = field(default_factory=dict)
     """Averages by merchant id (UTF-8)."""
+
+    @property
+    def users(self) -> int:
+        """Users whose state is written."""
+        return len(self.spans)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +104,7 @@ class ShardStore:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._redis = redis_client.connect(settings)
+        self._redis.set_response_callback("XRANGE", _as_it_came)
         self.keys = sharding.Keys(settings.namespace)
 
     def close(self) -> None:
@@ -95,9 +134,9 @@ class ShardStore:
         while True:
             with translated_errors():
                 entries: Any = self._redis.xrange(key, f"({after}", upto, count=ENTRIES_A_READ)
-            for entry_id, fields in entries:
+            for entry_id, (_, entry) in entries:
                 after = entry_id.decode()
-                yield after, fields[b"e"]
+                yield after, entry
             if len(entries) < ENTRIES_A_READ:
                 return
 
@@ -117,13 +156,11 @@ class ShardStore:
             change.folded_to,
             change.events,
             int(change.report_changes),
-            len(change.merchants),
-            *change.merchants,
+            _packed(change.spans),
+            _packed(change.averages),
         ]
-        for pairs in (change.spans, change.averages, *change.merchants.values()):
-            arguments.append(len(pairs))
-            for pair in pairs.items():
-                arguments += pair
+        for merchant, pairs in change.merchants.items():
+            arguments += (merchant, _packed(pairs))
         reply = self._call(
             _COMMIT,
             [
@@ -132,6 +169,7 @@ class ShardStore:
                 keys.spans(change.shard),
                 keys.merchants(change.shard),
                 keys.averages(change.shard),
+                keys.versions(change.shard),
                 *(keys.averages(change.shard, merchant.decode()) for merchant in change.merchants),
             ],
             arguments,
@@ -160,3 +198,12 @@ class ShardStore:
                 return self._redis.evalsha(script.sha, len(keys), *keys, *arguments)
             except NoScriptError:
                 return self._redis.eval(script.text, len(keys), *keys, *arguments)
+
+
+def _as_it_came(reply: Any, **_: Any) -> Any:
+    """Leave a reply as it is: a dictionary an entry is what the client makes of a log otherwise."""
+    return reply or []
+
+
+def _packed(pairs: Pairs) -> bytes:
+    return (pairs if isinstance(pairs, PackedPairs) else PackedPairs.of(pairs)).argument()

@@ -74,6 +74,11 @@ def unpack_events(entry: bytes) -> list[Event]:
     return [Event(*row) for row in zip(moments, *columns, strict=True)]
 
 
+def count_of(entry: bytes) -> int:
+    """Return the number of events that a log entry says it has, without checking anything."""
+    return int.from_bytes(entry[1:5], "little")
+
+
 def read_header(entry: bytes) -> tuple[int, tuple[int, int, int, int]]:
     """Return the number of events in a log entry, and the bytes of each of its text columns.
 

@@ -72,3 +72,7 @@ class Keys:
         """Hash: user to packed seconds and sessions, overall or of one merchant's flyers."""
         key = f"{{{self.namespace}:{shard}}}:averages"
         return key if merchant is None else f"{key}:{merchant}"
+
+    def versions(self, shard: int) -> str:
+        """Hash: merchant to the moment (microseconds, Redis clock) at which its averages last changed in this shard."""
+        return f"{{{self.namespace}:{shard}}}:versions"

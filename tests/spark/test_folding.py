@@ -15,7 +15,7 @@ from functions.core.events import Event
 from functions.core.settings import Settings
 from functions.core.shards import shard_of
 from functions.core.spans import average_hours, pack_spans, spans_of, totals_of, unpack_average
-from spark.folding import DamagedLogError, fold_shard
+from spark.folding import DamagedLogError, DamagedStateError, fold_shard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -140,6 +140,33 @@ def test_the_version_changes_exactly_when_the_report_does(
         shown, version = now_shown, now_version
 
 
+@ONLY
+@given(data=st.data())
+def test_a_merchants_version_changes_exactly_when_its_averages_do(
+    data: st.DataObject,
+    fresh: Callable[[], Settings],
+    events_strategy: Callable[..., st.SearchStrategy[list[Event]]],
+    fill_log: Callable[[Settings, Iterable[list[Event]]], None],
+) -> None:
+    """In each shard by itself; a fold that leaves all its averages as they are keeps the merchant's version."""
+    settings = fresh()
+    shown: dict[tuple[int, bytes], dict[bytes, bytes]] = {}
+    versions: dict[tuple[int, bytes], bytes] = {}
+    for _ in range(data.draw(st.integers(1, 4))):
+        fill_log(settings, [data.draw(events_strategy(6).filter(bool))])
+        fold(settings)
+        store = ShardStore(settings)
+        for shard in range(SHARDS):
+            now_versions: Any = store._redis.hgetall(store.keys.versions(shard))
+            for merchant in (b"m", b"n"):
+                averages: Any = store._redis.hgetall(store.keys.averages(shard, merchant.decode()))
+                key = shard, merchant
+                changed = averages != shown.get(key, {})
+                assert changed == (now_versions.get(merchant, b"0") != versions.get(key, b"0"))
+                shown[key], versions[key] = averages, now_versions.get(merchant, b"0")
+        store.close()
+
+
 @pytest.fixture
 def filled(
     fresh: Callable[[], Settings], fill_log: Callable[[Settings, Iterable[list[Event]]], None]
@@ -194,20 +221,55 @@ def test_entries_after_the_bound_stay(
     store.close()
 
 
-def test_a_damaged_entry_is_named_and_stays(filled: tuple[Settings, list[Event]], raw_redis: redis.Redis) -> None:
-    """The error says which; what stands before it is folded, nothing after it is lost."""
+@pytest.mark.parametrize("damaged", [b"\x09nonsense", b"\x09" + bytes(60), b"\x01\x02" + bytes(19)])
+def test_a_damaged_entry_is_named_and_stays(
+    filled: tuple[Settings, list[Event]], raw_redis: redis.Redis, damaged: bytes
+) -> None:
+    """The error says which; all that stands before it is folded, nothing after it is lost."""
     settings, _ = filled
     store = ShardStore(settings)
     before = store.ledger(0)
-    entry_id: Any = raw_redis.xadd(store.keys.events(0), {"e": b"\x09nonsense"})
+    entry_id: Any = raw_redis.xadd(store.keys.events(0), {"e": damaged})
     raw_redis.hincrby(store.keys.ledger(0), "accepted", 1)
     with pytest.raises(DamagedLogError, match=f"shard 0, log entry {entry_id.decode()}: .*(damaged|format 9)"):
-        fold_shard(store, 0, entry_id.decode(), 20)
+        fold_shard(store, 0, entry_id.decode(), 1000)
     after = store.ledger(0)
     store.close()
 
-    assert after.folded > before.folded
-    assert after.pending >= 1
+    assert before.accepted == after.folded
+    assert 1 == after.pending
+
+
+def test_damaged_state_is_named_and_stays(filled: tuple[Settings, list[Event]], raw_redis: redis.Redis) -> None:
+    """The shard is left as it is, rather than folded without what the user had."""
+    settings, _ = filled
+    store = ShardStore(settings)
+    user = next(f"u{number}" for number in range(20) if shard_of(f"u{number}", SHARDS) == 0)
+    raw_redis.hset(store.keys.spans(0), user, b"\x01\x09\x00\x00\x00")
+    before = store.ledger(0)
+    with pytest.raises(DamagedStateError, match="shard 0: damaged spans"):
+        fold_shard(store, 0, str(before.newest_id), 1000)
+
+    assert before == store.ledger(0)
+    store.close()
+
+
+def test_a_user_with_a_hundred_thousand_flyers_is_folded(
+    fresh: Callable[[], Settings], fill_log: Callable[[Settings, Iterable[list[Event]]], None]
+) -> None:
+    """State of many megabytes for one user, read and written again by a later fold."""
+    settings = fresh()
+    flyers = [Event(number * 1_000_000, "u", "flyer_open", f"f{number}", "m") for number in range(100_000)]
+    fill_log(settings, [flyers])
+    fold(settings, 100_000)
+    fill_log(settings, [[event._replace(timestamp_us=event.timestamp_us + 60_000_000) for event in flyers[:50_000]]])
+    fold(settings, 100_000)
+    store = ShardStore(settings)
+    (average,) = store.averages(shard_of("u", SHARDS), [b"u"])
+    store.close()
+
+    assert average is not None
+    assert (50_000 * 60, 50_000) == unpack_average(average)
 
 
 def test_an_empty_log_is_no_work(fresh: Callable[[], Settings]) -> None:

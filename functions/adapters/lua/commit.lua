@@ -5,13 +5,16 @@
 --       3 spans      hash    user -> packed spans
 --       4 merchants  set     merchants that have an averages hash here
 --       5 averages   hash    user -> packed seconds and sessions
---       6.. averages of one merchant each, hash, in the order of ARGV's merchants
+--       6 versions   hash    merchant -> moment of the last change of its averages, microseconds
+--       7.. averages of one merchant each, hash, in the order of ARGV's merchants
 -- ARGV  1  commits that the task saw in the ledger: the fencing token
 --       2  id of the last log entry that it folded; '' where it folded none of the log (a backfill)
 --       3  number of events in the entries it folded
 --       4  1 where the report changes, else 0
---       5  number of merchants M, then their M names
---       then for spans, averages and each merchant's averages: number of pairs, then the pairs
+--       5  pairs of spans; pairs are names and values in turn, as one MessagePack array: one argument where thousands would
+--          each be parsed and copied once more
+--       6  pairs of averages
+--       7.. name of a merchant and the pairs of its averages, in turn
 --
 -- Returns {1, commits, version} where it wrote, {0, reason} where it changed nothing: 'changed' when another commit came
 -- first, 'log lost' when the log no longer holds what the task folded (the store was set back).
@@ -34,39 +37,40 @@ if folded_to ~= '' then
   redis.call('XDEL', KEYS[2], folded_to)
 end
 
-local at = 6
-local merchants = tonumber(ARGV[5])
-for _ = 1, merchants do
-  redis.call('SADD', KEYS[4], ARGV[at])
-  at = at + 1
-end
-
 local BATCH = 2000 -- arguments; Lua passes a few thousand at most
-local function write(key)
-  local last = at + 2 * tonumber(ARGV[at])
-  at = at + 1
-  while at <= last do
-    local to = math.min(at + BATCH - 1, last)
-    redis.call('HSET', key, unpack(ARGV, at, to))
-    at = to + 1
+local function write(key, packed)
+  local fields = cmsgpack.unpack(packed)
+  for from = 1, #fields, BATCH do
+    redis.call('HSET', key, unpack(fields, from, math.min(from + BATCH - 1, #fields)))
   end
 end
-write(KEYS[3])
-write(KEYS[5])
-for merchant = 1, merchants do
-  write(KEYS[5 + merchant])
+-- The moment in microseconds, and always later than the last one: a store set back to an older state never gives the same
+-- version to another content.
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local function set_version(key, field)
+  local version = math.max(tonumber(redis.call('HGET', key, field) or 0) + 1, now)
+  redis.call('HSET', key, field, string.format('%.0f', version))
+  return version
+end
+
+write(KEYS[3], ARGV[5])
+write(KEYS[5], ARGV[6])
+for key = 7, #KEYS do
+  local merchant = ARGV[2 * key - 7]
+  redis.call('SADD', KEYS[4], merchant)
+  write(KEYS[key], ARGV[2 * key - 6])
+  set_version(KEYS[6], merchant)
 end
 
 if folded_to ~= '' then
   redis.call('HINCRBY', KEYS[1], 'folded', events)
   redis.call('HSET', KEYS[1], 'folded_to', folded_to)
 end
-local version = tonumber(redis.call('HGET', KEYS[1], 'version') or 0)
+local version
 if ARGV[4] == '1' then
-  -- The moment in microseconds, and always later than the last one: a store set back to an older state never gives the
-  -- same version to another content.
-  local time = redis.call('TIME')
-  version = math.max(version + 1, time[1] * 1000000 + time[2])
-  redis.call('HSET', KEYS[1], 'version', string.format('%.0f', version))
+  version = set_version(KEYS[1], 'version')
+else
+  version = tonumber(redis.call('HGET', KEYS[1], 'version') or 0)
 end
 return { 1, redis.call('HINCRBY', KEYS[1], 'commits', 1), version }

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from functions_framework.aio import create_asgi_app
+from starlette.requests import Request
 from starlette.routing import Route
 
 from functions.adapters import web
@@ -23,13 +24,36 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from starlette.applications import Starlette
-    from starlette.requests import Request
     from starlette.responses import Response
+    from starlette.types import Receive, Scope, Send
 
 TARGETS: Final = ("ingest", "trigger", "report")
 
 
-def create_app(target: str) -> Starlette:
+PROBES: Final = frozenset({"/healthz", "/readyz"})
+
+
+class FunctionApp:
+    """A function's app with a short cut: what is no probe goes straight to the function.
+
+    functions-framework's app would take it there too, by way of its middleware, which has nothing to do here: every
+    error is answered for in the function. Without that way a request costs about a third less.
+    """
+
+    def __init__(self, framework: Starlette, service: Service) -> None:
+        self._framework = framework
+        self._service = service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a connection (ASGI)."""
+        if scope["type"] != "http" or scope["path"] in PROBES:
+            await self._framework(scope, receive, send)
+        else:
+            response = await self._service(Request(scope, receive, send))
+            await response(scope, receive, send)
+
+
+def create_app(target: str) -> FunctionApp:
     """Return the app of one function; a wrong target or setting ends the process here rather than at a request.
 
     Raises:
@@ -37,7 +61,7 @@ def create_app(target: str) -> Starlette:
     """
     if target not in TARGETS:
         raise MisconfiguredError("bad_target", f"FUNCTION_TARGET must be one of {', '.join(TARGETS)}")
-    app: Starlette = create_asgi_app(target, str(Path(__file__).parent / target / "main.py"))
+    framework: Starlette = create_asgi_app(target, str(Path(__file__).parent / target / "main.py"))
     service = Service.running[target]
     service.handler()
 
@@ -52,9 +76,9 @@ def create_app(target: str) -> Starlette:
         yield
         await service.close()
 
-    app.router.routes[:0] = [Route("/healthz", alive), Route("/readyz", ready)]
-    app.router.lifespan_context = lifespan
-    return app
+    framework.router.routes[:0] = [Route("/healthz", alive), Route("/readyz", ready)]
+    framework.router.lifespan_context = lifespan
+    return FunctionApp(framework, service)
 
 
 app = create_app(os.environ.get("FUNCTION_TARGET", ""))

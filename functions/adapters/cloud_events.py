@@ -45,6 +45,8 @@ class Refused(NamedTuple):
 
     id: str | None
     faults: tuple[Fault, ...]
+    received: object = None
+    """The event as it came, in the form of the JSON format; data that is not JSON is left as text or bytes."""
 
 
 def decode(headers: Mapping[str, str], body: bytes) -> list[Received | Refused]:
@@ -128,7 +130,17 @@ def _from_headers(headers: Mapping[str, str], media_type: str, body: bytes) -> R
         faults.append(_not_json(media_type))
     elif body:
         data = _payload(body, faults)
-    return _result(attributes, data, faults)
+    return _result(attributes, data, faults, {**attributes, **({"data": _as_sent(data, body)} if body else {})})
+
+
+def _as_sent(data: object, body: bytes) -> object:
+    """Return data for those who look at a refused event: decoded where it could be."""
+    if data is not None:
+        return data
+    try:
+        return body.decode()
+    except UnicodeDecodeError:
+        return body
 
 
 def _header_text(value: str) -> str:
@@ -143,7 +155,7 @@ def _header_text(value: str) -> str:
 
 def _from_json(event: object) -> Received | Refused:
     if not isinstance(event, dict):
-        return Refused(None, (Fault("not_an_object", "", "a CloudEvent is a JSON object"),))
+        return Refused(None, (Fault("not_an_object", "", "a CloudEvent is a JSON object"),), event)
     data, encoded = event.get("data"), event.get("data_base64")
     attributes = {
         name: value for name, value in event.items() if value is not None and name not in {"data", "data_base64"}
@@ -157,13 +169,13 @@ def _from_json(event: object) -> Received | Refused:
             faults.append(Fault("two_payloads", "/data_base64", "send data or data_base64, not both"))
         else:
             data = _base64_payload(encoded, faults)
-    return _result(attributes, data, faults)
+    return _result(attributes, data, faults, event)
 
 
-def _result(attributes: dict[str, object], data: object, faults: list[Fault]) -> Received | Refused:
+def _result(attributes: dict[str, object], data: object, faults: list[Fault], received: object) -> Received | Refused:
     event_id = attributes.get("id")
     if faults:
-        return Refused(event_id if isinstance(event_id, str) else None, tuple(faults))
+        return Refused(event_id if isinstance(event_id, str) else None, tuple(faults), received)
     return Received(str(event_id), str(attributes["source"]), str(attributes["type"]), data, attributes)
 
 

@@ -21,6 +21,16 @@ PROBLEM_TYPE: Final = "application/problem+json"
 NO_STORE: Final = {"cache-control": "no-store"}
 
 
+def headers_of(request: Request) -> dict[str, str]:
+    """Return the request's headers by lower-case name; of one that is repeated, all its values (RFC 9110 §5.3)."""
+    headers: dict[str, str] = {}
+    for name, value in request.scope["headers"]:
+        key = name.decode("latin-1")
+        text = value.decode("latin-1")
+        headers[key] = f"{headers[key]}, {text}" if key in headers else text
+    return headers
+
+
 async def read_body(request: Request, limit_bytes: int) -> bytes:
     """Return the whole body.
 
@@ -50,9 +60,9 @@ def json_reply(value: object, status: int = 200, headers: Mapping[str, str] | No
     )
 
 
-def json_bytes_reply(body: bytes, headers: Mapping[str, str] | None = None) -> Response:
+def json_bytes_reply(body: bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """Return a reply whose body is JSON already."""
-    return Response(body, media_type="application/json", headers={**NO_STORE, **(headers or {})})
+    return Response(body, status, media_type="application/json", headers={**NO_STORE, **(headers or {})})
 
 
 def empty_reply(status: int = 204) -> Response:
@@ -73,15 +83,15 @@ def method_not_allowed(allowed: str) -> Response:
     return problem_reply(405, "method_not_allowed", f"use {allowed}", {"allow": allowed})
 
 
-def wants_event_or_nothing(request: Request) -> bool:
+def wants_event_or_nothing(headers: Mapping[str, str]) -> bool:
     """Tell whether a Knative broker asks, which takes any text but a CloudEvent for a failed delivery."""
-    preferences = ",".join(request.headers.getlist("prefer")).lower()
+    preferences = headers.get("prefer", "").lower()
     return any(part.strip().partition(";")[0] == "reply" for part in preferences.split(","))
 
 
-def preferred_wait_s(request: Request) -> int:
+def preferred_wait_s(headers: Mapping[str, str]) -> int:
     """Return N of ``Prefer: wait=N`` (RFC 7240 §4.3), 0 where it is not asked for or makes no sense."""
-    for part in ",".join(request.headers.getlist("prefer")).lower().split(","):
+    for part in headers.get("prefer", "").lower().split(","):
         name, _, value = part.partition(";")[0].partition("=")
         if name.strip() == "wait":
             text = value.strip(' "')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from functions.core import timestamps
@@ -15,7 +16,24 @@ FLYER_EVENTS: Final = (FLYER_OPEN, FLYER_CLOSE)
 FIELDS: Final = ("timestamp", "user_id", "event", "flyer_id", "merchant_id")
 NULLABLE_FIELDS: Final = ("flyer_id", "merchant_id")
 MAX_FIELD_BYTES: Final = 1024
-"""Longest text field in UTF-8. The log's format could hold 65,534; ids beyond this are mistakes or attacks."""
+"""Longest text field in UTF-8, unless set otherwise. The log's format could hold 65,534; ids beyond this are mistakes
+or attacks."""
+MAX_DEPTH: Final = 16
+"""Deepest nesting of an event's data, unless set otherwise; the five fields need a depth of 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What an event may be at most."""
+
+    max_field_bytes: int = MAX_FIELD_BYTES
+    max_depth: int = MAX_DEPTH
+    latest_us: int | None = None
+    """Latest timestamp that is believed, microseconds since 1970; None: any."""
+
+
+NO_LIMITS: Final = Limits()
+"""The usual limits, and no latest timestamp."""
 
 
 class Event(NamedTuple):
@@ -28,7 +46,7 @@ class Event(NamedTuple):
     merchant_id: str | None
 
 
-def decode_event(data: object) -> Event | tuple[Fault, ...]:
+def decode_event(data: object, limits: Limits = NO_LIMITS) -> Event | tuple[Fault, ...]:
     """Return the event that ``data`` (decoded JSON) describes, or every fault found in it.
 
     All five fields must be there; ``flyer_id`` and ``merchant_id`` may be null. Other fields are ignored, so that apps
@@ -38,6 +56,8 @@ def decode_event(data: object) -> Event | tuple[Fault, ...]:
         return (Fault("not_an_object", "", f"an event is a JSON object with {', '.join(FIELDS)}; got {_kind(data)}"),)
     faults: list[Fault] = []
     texts: list[str | None] = []
+    if is_deeper(data, limits.max_depth):
+        faults.append(Fault("too_deep", "", f"an event's data may be nested {limits.max_depth} deep at most"))
     for name in FIELDS:
         value = data.get(name, _MISSING)
         if isinstance(value, str):
@@ -47,8 +67,8 @@ def decode_event(data: object) -> Event | tuple[Fault, ...]:
             except UnicodeEncodeError:
                 faults.append(Fault("not_unicode", f"/{name}", "must be Unicode text, without lone surrogates"))
             else:
-                if size_bytes > MAX_FIELD_BYTES:
-                    faults.append(Fault("too_long", f"/{name}", f"at most {MAX_FIELD_BYTES} bytes of UTF-8"))
+                if size_bytes > limits.max_field_bytes:
+                    faults.append(Fault("too_long", f"/{name}", f"at most {limits.max_field_bytes} bytes of UTF-8"))
             texts.append(value)
         elif value is None and name in NULLABLE_FIELDS:
             texts.append(None)
@@ -63,11 +83,25 @@ def decode_event(data: object) -> Event | tuple[Fault, ...]:
             moment_us = timestamps.parse_us(timestamp)
         except (ValueError, OverflowError):
             faults.append(Fault("bad_timestamp", "/timestamp", f"must be {timestamps.WANTED}"))
+        else:
+            if limits.latest_us is not None and moment_us > limits.latest_us:
+                latest = timestamps.format_us(limits.latest_us)
+                faults.append(Fault("in_the_future", "/timestamp", f"no later than {latest} is believed just now"))
     if faults:
         return tuple(faults)
     return Event(moment_us, *texts[1:])  # type: ignore[arg-type]  # nulls only where they may be: checked above
 
 
+def is_deeper(value: object, depth: int) -> bool:
+    """Tell whether decoded JSON is nested deeper than this; an object or array of plain values has depth 1."""
+    if isinstance(value, dict):
+        return depth < 1 or any(is_deeper(inner, depth - 1) for inner in value.values() if isinstance(inner, _NESTS))
+    if isinstance(value, list):
+        return depth < 1 or any(is_deeper(inner, depth - 1) for inner in value if isinstance(inner, _NESTS))
+    return False
+
+
+_NESTS: Final = (dict, list)
 _MISSING: Final = object()
 
 

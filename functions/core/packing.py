@@ -1,4 +1,4 @@
-"""The log's format: the events of one request for one shard, packed by column into one byte string.
+"""The log's format: the events of one write for one shard, packed by column into one byte string.
 
 Format 1, little endian throughout::
 
@@ -20,10 +20,11 @@ import sys
 from array import array
 from typing import TYPE_CHECKING, Final
 
+from functions.core.event_columns import EventColumns
 from functions.core.events import Event
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 FORMAT: Final = 1
 HEADER: Final = struct.Struct("<BI4I")
@@ -31,18 +32,27 @@ NULL_LENGTH: Final = 0xFFFF
 TEXT_COLUMNS: Final = ("user_id", "event", "flyer_id", "merchant_id")
 
 
-def pack_events(events: Sequence[Event]) -> bytes:
-    """Return the log entry that holds these events, in their order."""
-    moments, *texts = zip(*events, strict=True)
-    lengths, columns = zip(*map(_pack_texts, texts), strict=True)
+def pack_columns(events: EventColumns) -> bytes:
+    """Return the log entry that holds these events, in their order.
+
+    Raises:
+        UnicodeEncodeError: A text has a lone surrogate; `functions.core.events.decode_event` refuses such events.
+    """
+    texts = (events.user_ids, events.events, events.flyer_ids, events.merchant_ids)
+    lengths, columns = zip(*(_pack_texts(column) for column in texts), strict=True)
     return b"".join(
         (
             HEADER.pack(FORMAT, len(events), *map(len, columns)),
-            _little_endian(array("q", moments)),
+            _little_endian(array("q", events.moments_us)),
             *lengths,
             *columns,
         )
     )
+
+
+def pack_events(events: Iterable[Event]) -> bytes:
+    """Return the log entry that holds these events, in their order."""
+    return pack_columns(EventColumns.of(events))
 
 
 def unpack_events(entry: bytes) -> list[Event]:
@@ -95,7 +105,7 @@ def read_header(entry: bytes) -> tuple[int, tuple[int, int, int, int]]:
     return count, (user, event, flyer, merchant)
 
 
-def _pack_texts(texts: tuple[str | None, ...]) -> tuple[bytes, bytes]:
+def _pack_texts(texts: Sequence[str | None]) -> tuple[bytes, bytes]:
     if None in texts:
         encoded = [b"" if text is None else text.encode() for text in texts]
         lengths = array("H", [NULL_LENGTH if t is None else len(e) for t, e in zip(texts, encoded, strict=True)])

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, get_type_hints
 from urllib.parse import urlsplit, urlunsplit
 
+from functions.core import events as events_
 from functions.core import policy as policy_
 from functions.core import shards
 from functions.core.errors import MisconfiguredError
@@ -73,6 +74,18 @@ class Settings:
         8_388_608, "bytes; larger requests are refused with 413. About 30,000 events", low=1024
     )
     max_request_events: int = _setting(10_000, "events; requests with more are refused with 413", low=1)
+    max_field_bytes: int = _setting(
+        events_.MAX_FIELD_BYTES, "bytes of UTF-8; an event with a longer text field is rejected", low=1, high=65_534
+    )
+    max_depth: int = _setting(
+        events_.MAX_DEPTH, "an event whose data is nested deeper is rejected; its own fields need 1", low=1, high=200
+    )
+    max_future_s: int = _setting(
+        86_400, "seconds; an event whose timestamp is further ahead of our clock is rejected; 0: any is taken", low=0
+    )
+    max_waiting_events: int = _setting(
+        50_000, "events that one process holds while the store is slow; further senders are asked to retry", low=1
+    )
     max_wait_s: int = _setting(
         50, "seconds; the longest that `Prefer: wait` holds a request, below the timeouts in front of us", low=0
     )

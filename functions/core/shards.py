@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 DEFAULT_SHARDS: Final = 16
 MAX_SHARDS: Final = 4096
@@ -20,6 +23,12 @@ def shard_of(user_id: str, shards: int) -> int:
     The same number as ``pmod(crc32(user_id), shards)`` in Spark SQL.
     """
     return zlib.crc32(user_id.encode()) % shards
+
+
+def shards_of(user_ids: Iterable[str], shards: int) -> list[int]:
+    """Return the shard of each user, as `shard_of` does."""
+    crc32 = zlib.crc32
+    return [crc32(user_id.encode()) % shards for user_id in user_ids]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,12 @@ the second that follows it, as POSIX counts.
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -51,3 +56,23 @@ def _usual_form(text: str) -> tuple[str, int]:
 def format_us(moment_us: int) -> str:
     """Return the RFC 3339 text, in UTC with a ``Z``, of microseconds since 1970."""
     return (_EPOCH + timedelta(microseconds=moment_us)).isoformat().replace("+00:00", "Z")
+
+
+_DIGITS_AS_ZERO = str.maketrans("123456789", "000000000")
+_UTC_SHAPES = frozenset(
+    f"0000-00-00T00:00:00{fraction}Z" for fraction in ("", *("." + "0" * digits for digits in range(1, 7)))
+)
+
+
+def parse_column_us(texts: Sequence[str]) -> list[int]:
+    """Return what `parse_us` returns for each text, faster for many in UTC.
+
+    Raises:
+        ValueError: Some text is no RFC 3339, or no such day or time exists in the years 1 to 9999, UTC.
+    """
+    # One pass over all of them turns every digit into 0; few shapes are left to be looked at.
+    if _UTC_SHAPES.issuperset("\n".join(texts).translate(_DIGITS_AS_ZERO).split("\n")):
+        read, epoch, microsecond = datetime.fromisoformat, _EPOCH, _MICROSECOND
+        with suppress(ValueError):  # a leap second, or a mistake, which parse_us will tell apart
+            return [(read(text) - epoch) // microsecond for text in texts]
+    return [parse_us(text) for text in texts]

@@ -7,14 +7,16 @@ import logging
 import time
 from typing import TYPE_CHECKING, Final
 
-from functions.adapters import cloud_events, web
+from functions.adapters import web
 from functions.adapters.redis_store import RedisStore
 from functions.core.errors import RequestRefusedError
+from functions.core.events import Limits
 from functions.core.ledger import position_of
 from functions.core.report import json_array, rows_of
-from functions.ingest import submissions
+from functions.ingest import decoding
+from functions.ingest.group_commit import GroupCommit
 from functions.ingest.signals import Signals
-from functions.ingest.verdicts import body_of, counts_of, status_of
+from functions.ingest.verdicts import Outcome, Verdict
 from functions.ingest.writing import write_events
 
 if TYPE_CHECKING:
@@ -23,13 +25,13 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
+    from functions.core.event_columns import EventColumns
     from functions.core.settings import Settings
-    from functions.ingest.submissions import Submission
-    from functions.ingest.writing import Written
+    from functions.ingest.submissions import Submissions
 
 logger = logging.getLogger(__name__)
 
-_RETRY_AFTER_S: Final = 1
+_RETRY: Final = {"retry-after": "1"}
 _POLL_S: Final = 0.25
 
 
@@ -41,6 +43,7 @@ class IngestHandler:
         self._store = RedisStore(settings)
         self._clock = clock
         self._signals = Signals(settings)
+        self._group_commit = GroupCommit(self._write, max_waiting_events=settings.max_waiting_events)
 
     async def ready(self) -> None:
         """Return when the store answers and fits the settings."""
@@ -48,7 +51,8 @@ class IngestHandler:
         await self._store.now_ms()
 
     async def close(self) -> None:
-        """Let signals that are under way arrive, and close the connections."""
+        """Write what waits, let signals that are under way arrive, and close the connections."""
+        await self._group_commit.close()
         await self._signals.close()
         await self._store.close()
 
@@ -66,44 +70,49 @@ class IngestHandler:
         )
 
     async def _cloud_events(self, request: Request) -> Response:
+        headers = web.headers_of(request)
         body = await web.read_body(request, self._settings.max_body_bytes)
-        received = cloud_events.decode(request.headers, body)
-        outcomes = (await self._take(submissions.from_cloud_events(received))).outcomes
-        status = status_of(outcomes)
-        if status == 202 and web.wants_event_or_nothing(request):
+        outcome = await self._take(decoding.cloud_events(headers, body, self._limits()))
+        status = outcome.status
+        if status == 202 and web.wants_event_or_nothing(headers):
             return web.empty_reply()
-        headers = {"retry-after": str(_RETRY_AFTER_S)} if status == 503 else {}
-        return web.json_reply(body_of(outcomes), status, headers)
+        return web.json_bytes_reply(outcome.body(), status, _RETRY if status == 503 else None)
 
     async def _process(self, request: Request) -> Response:
         """Answer the older interface: an array of events in, the report's array out."""
-        media_type = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
-        if media_type != "application/json":
-            raise RequestRefusedError("unsupported_format", "send a JSON array as application/json", status=415)
+        headers = web.headers_of(request)
         body = await web.read_body(request, self._settings.max_body_bytes)
-        events = submissions.from_array(cloud_events.decode_json(body), request.headers.get("idempotency-key"))
-        outcomes, shards, _ = await self._take(events)
-        counts = {f"flyertime-{verdict}": str(count) for verdict, count in counts_of(outcomes).items()}
-        status = status_of(outcomes)
+        submissions = decoding.array(headers, body, self._limits())
+        outcome = await self._take(submissions)
+        counts = {f"flyertime-{verdict}": str(outcome.count(verdict)) for verdict in Verdict}
+        status = outcome.status
         if status != 202:
-            retry = {"retry-after": str(_RETRY_AFTER_S)} if status == 503 else {}
-            return web.json_reply(body_of(outcomes), status, {**counts, **retry})
-        wait_s = min(web.preferred_wait_s(request), self._settings.max_wait_s)
+            return web.json_bytes_reply(outcome.body(), status, {**counts, **(_RETRY if status == 503 else {})})
+        wait_s = min(web.preferred_wait_s(headers), self._settings.max_wait_s)
         if wait_s:
+            shards = set(submissions.columns.places_by_shard(await self._store.shards()))
             counts["preference-applied"] = f"wait={wait_s}"
             counts["flyertime-folded"] = "true" if await self._folded(shards, wait_s) else "false"
         report = json_array(rows_of(shard.averages for shard in await self._store.averages()))
         return web.json_bytes_reply(report, headers=counts)
 
-    async def _take(self, events: Sequence[Submission]) -> Written:
-        if len(events) > self._settings.max_request_events:
+    def _limits(self) -> Limits:
+        settings = self._settings
+        latest_us = int((self._clock() + settings.max_future_s) * 1e6) if settings.max_future_s else None
+        return Limits(settings.max_field_bytes, settings.max_depth, latest_us)
+
+    async def _take(self, submissions: Submissions) -> Outcome:
+        if len(submissions) > self._settings.max_request_events:
             raise RequestRefusedError(
                 "too_many_events", f"at most {self._settings.max_request_events} events in one request", status=413
             )
+        return Outcome(submissions, await self._group_commit.submit(submissions))
+
+    async def _write(self, events: EventColumns, digests: Sequence[bytes | None]) -> Sequence[Verdict]:
         window = int(self._clock()) // self._settings.dedupe_window_s
-        written = await write_events(self._store, events, window)
+        written = await write_events(self._store, events, digests, window)
         self._signals.backlog_reached(written.appended, await self._store.shards())
-        return written
+        return written.verdicts
 
     async def _folded(self, shards: set[int], wait_s: int) -> bool:
         """Ask for a flush and wait until all that these shards hold now is in the report; False where time is up."""

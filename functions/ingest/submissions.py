@@ -1,57 +1,116 @@
-"""From a request to events: what was sent, decoded or refused, and the digest that tells a repeat. Pure."""
+"""From a request to events: what was sent, decoded or refused, and the digests that tell repeats. Pure.
+
+The strict way: it finds every fault. functions/ingest/quick_decoding.py is the way of requests that have none.
+"""
 
 from __future__ import annotations
 
-import hashlib
-from typing import TYPE_CHECKING, Final, NamedTuple
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
 
 from functions.adapters.cloud_events import Received, Refused
-from functions.core.errors import RequestRefusedError
-from functions.core.events import Event, decode_event
+from functions.core.errors import Fault, RequestRefusedError
+from functions.core.event_columns import EventColumns
+from functions.core.events import NO_LIMITS, Event, Limits, decode_event
+from functions.ingest.naming import ARRAY_SOURCE, digests_of, list_digests, list_ids
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from functions.core.errors import Fault
-
-DIGEST_BYTES: Final = 12
-"""96 bits: among a thousand million ids in a window, the chance that any two collide is below 10^-11."""
+    from collections.abc import Callable, Iterable, Sequence
 
 
-class Submission(NamedTuple):
-    """One event as sent."""
+class Refusal(NamedTuple):
+    """An event that will never be taken as it is."""
 
-    id: str | None
-    """What the sender calls it; None where it has no name."""
-    digest: bytes | None
-    """Of (source, id); None where repeats cannot be told."""
-    event: Event | None
-    """None where it was refused."""
-    faults: tuple[Fault, ...] = ()
+    faults: tuple[Fault, ...]
+    received: object
+    """The event as it came, decoded: a CloudEvent in the form of its JSON format, or an item of a raw array.
+
+    Of a CloudEvent in binary mode it has the attributes and the data, and nothing else of the request's headers.
+    """
 
 
-def from_cloud_events(received: Iterable[Received | Refused]) -> list[Submission]:
-    """Return the app events of CloudEvents; one whose data is a list holds many, each named ``id#position``."""
-    submissions: list[Submission] = []
+@dataclass(slots=True)
+class Submissions:
+    """The events of one request, those that can be taken by column."""
+
+    ids: Sequence[str | None]
+    """What the sender calls each event, refused ones among them; None where it has no name."""
+    columns: EventColumns
+    """Those that can be taken."""
+    digests: Sequence[bytes | None]
+    """Of (source, id) of each that can be taken; None where repeats cannot be told."""
+    refused: dict[int, Refusal] = field(default_factory=dict)
+    """By place among all."""
+
+    def __len__(self) -> int:
+        """Return the number of events, refused ones among them."""
+        return len(self.ids)
+
+
+class _Gathering:
+    """Submissions in the making."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self.ids: list[str | None] = []
+        self._columns = EventColumns()
+        self._digests: list[bytes | None] = []
+        self._refused: dict[int, Refusal] = {}
+
+    def refuse(self, event_id: str | None, faults: tuple[Fault, ...], received: object) -> None:
+        self._refused[len(self.ids)] = Refusal(faults, received)
+        self.ids.append(event_id)
+
+    def take(self, event_id: str | None, digest: bytes | None, data: object, received: object) -> None:
+        decoded = decode_event(data, self._limits)
+        if isinstance(decoded, Event):
+            self.ids.append(event_id)
+            self._columns.append(decoded)
+            self._digests.append(digest)
+        else:
+            self.refuse(event_id, decoded, received)
+
+    def submissions(self) -> Submissions:
+        return Submissions(self.ids, self._columns, self._digests, self._refused)
+
+
+def from_cloud_events(
+    received: Iterable[Received | Refused],
+    limits: Limits = NO_LIMITS,
+    may_send: Callable[[str], bool] | None = None,
+) -> Submissions:
+    """Return the app events of CloudEvents; one whose data is a list holds many, each named ``id#position``.
+
+    Args:
+        received: The CloudEvents.
+        limits: What an event may be at most.
+        may_send: Whether the sender may send events of a source; None: of any.
+    """
+    gathering = _Gathering(limits)
     for event in received:
         if isinstance(event, Refused):
-            submissions.append(Submission(event.id, None, None, event.faults))
+            gathering.refuse(event.id, event.faults, event.received)
+        elif may_send is not None and not may_send(event.source):
+            fault = Fault("source_not_allowed", "/ce-source", "this write key is bound to another source")
+            gathering.refuse(event.id, (fault,), {**event.attributes, "data": event.data})
         elif isinstance(event.data, list):
-            submissions += (
-                _submission(f"{event.id}#{position}", digest_of(event.source, event.id, position), data)
-                for position, data in enumerate(event.data)
-            )
+            ids = list_ids(event.id, len(event.data))
+            digests = list_digests(event.source, event.id, len(event.data))
+            for event_id, digest, data in zip(ids, digests, event.data, strict=True):
+                gathering.take(event_id, digest, data, {**event.attributes, "id": event_id, "data": data})
         else:
-            submissions.append(_submission(event.id, digest_of(event.source, event.id), event.data))
-    return submissions
+            (digest,) = digests_of(event.source, (event.id,))
+            gathering.take(event.id, digest, event.data, {**event.attributes, "data": event.data})
+    return gathering.submissions()
 
 
-def from_array(events: object, idempotency_key: str | None) -> list[Submission]:
+def from_array(events: object, idempotency_key: str | None, limits: Limits = NO_LIMITS) -> Submissions:
     """Return the events of a raw JSON array, as ``/api/process`` takes it.
 
     Args:
         events: The decoded body.
         idempotency_key: Of the request; with it an array sent again counts once, as CloudEvents do.
+        limits: What an event may be at most.
 
     Raises:
         RequestRefusedError: The body is no array.
@@ -60,34 +119,12 @@ def from_array(events: object, idempotency_key: str | None) -> list[Submission]:
         raise RequestRefusedError(
             "not_an_array", "the body must be a JSON array of events; for one event, an array of one"
         )
-    if idempotency_key is None:
-        return [_submission(None, None, data) for data in events]
-    return [
-        _submission(f"{idempotency_key}#{position}", digest_of("idempotency-key", idempotency_key, position), data)
-        for position, data in enumerate(events)
-    ]
-
-
-def digest_of(source: str, event_id: str, position: int | None = None) -> bytes:
-    """Return the digest of an event's name; the length before the source keeps apart what the joined texts do not."""
-    name = f"{len(source)}:{source}{event_id}" if position is None else f"{len(source)}:{source}{event_id}\n{position}"
-    return hashlib.blake2b(name.encode(), digest_size=DIGEST_BYTES).digest()
-
-
-def repeats_within(submissions: Sequence[Submission]) -> dict[int, int]:
-    """Return the places of events that repeat an earlier one of the same request, each with that one's place."""
-    first: dict[bytes, int] = {}
-    repeats: dict[int, int] = {}
-    for place, submission in enumerate(submissions):
-        if submission.event is not None and submission.digest is not None:
-            earlier = first.setdefault(submission.digest, place)
-            if earlier != place:
-                repeats[place] = earlier
-    return repeats
-
-
-def _submission(event_id: str | None, digest: bytes | None, data: object) -> Submission:
-    decoded = decode_event(data)
-    if isinstance(decoded, Event):
-        return Submission(event_id, digest, decoded)
-    return Submission(event_id, None, None, decoded)
+    gathering = _Gathering(limits)
+    ids: Sequence[str | None] = [None] * len(events)
+    digests: Sequence[bytes | None] = [None] * len(events)
+    if idempotency_key is not None:
+        ids = list_ids(idempotency_key, len(events))
+        digests = list_digests(ARRAY_SOURCE, idempotency_key, len(events))
+    for event_id, digest, data in zip(ids, digests, events, strict=True):
+        gathering.take(event_id, digest, data, data)
+    return gathering.submissions()

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
+
+import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from functions.core.errors import Fault
+    from functions.ingest.submissions import Submissions
 
 
 class Verdict(StrEnum):
@@ -26,43 +26,65 @@ class Verdict(StrEnum):
     """It could not be written; send it again."""
 
 
-@dataclass(frozen=True, slots=True)
+class _Fault(msgspec.Struct, gc=False):
+    code: str
+    pointer: str
+    reason: str
+
+
+class _Event(msgspec.Struct, omit_defaults=True, gc=False):
+    index: int
+    id: str | None
+    verdict: str
+    faults: list[_Fault] | None = None
+
+
+class _Body(msgspec.Struct, gc=False):
+    accepted: int
+    duplicate: int
+    rejected: int
+    retry: int
+    events: list[_Event]
+
+
 class Outcome:
-    """The verdict on one event."""
+    """The verdicts on a request's events."""
 
-    verdict: Verdict
-    id: str | None = None
-    faults: tuple[Fault, ...] = ()
+    __slots__ = ("_submissions", "verdicts")
 
+    def __init__(self, submissions: Submissions, written: Sequence[Verdict]) -> None:
+        """Put together what became of those that could be taken (in their order) and those that could not."""
+        self._submissions = submissions
+        self.verdicts = written
+        if submissions.refused:
+            taken = iter(written)
+            refused = submissions.refused
+            self.verdicts = [Verdict.REJECTED if place in refused else next(taken) for place in range(len(submissions))]
 
-def counts_of(outcomes: Sequence[Outcome]) -> dict[str, int]:
-    """Return the number of events by verdict, all four of them."""
-    counts = Counter(outcome.verdict for outcome in outcomes)
-    return {verdict.value: counts[verdict] for verdict in Verdict}
+    def count(self, verdict: Verdict) -> int:
+        """Return the number of events with a verdict."""
+        return self.verdicts.count(verdict)
 
+    @property
+    def status(self) -> int:
+        """The status that asks the sender for the most that any event needs.
 
-def status_of(outcomes: Sequence[Outcome]) -> int:
-    """Return the status that asks the sender for the most that any event needs.
+        503 where something must be sent again, which is safe for all of it; 400 where nothing at all was acceptable;
+        else 202.
+        """
+        if Verdict.RETRY in self.verdicts:
+            return 503
+        if self._submissions.refused and len(self._submissions.refused) == len(self.verdicts):
+            return 400
+        return 202
 
-    503 where something must be sent again, which is safe for all of it; 400 where nothing at all was acceptable; else
-    202.
-    """
-    counts = counts_of(outcomes)
-    if counts["retry"]:
-        return 503
-    if counts["rejected"] and not counts["accepted"] and not counts["duplicate"]:
-        return 400
-    return 202
-
-
-def body_of(outcomes: Sequence[Outcome]) -> dict[str, object]:
-    """Return the counts, and each event's verdict in the order sent."""
-    events: list[dict[str, object]] = []
-    for index, outcome in enumerate(outcomes):
-        event: dict[str, object] = {"index": index, "id": outcome.id, "verdict": outcome.verdict.value}
-        if outcome.faults:
-            event["faults"] = [
-                {"code": fault.code, "pointer": fault.pointer, "reason": fault.reason} for fault in outcome.faults
-            ]
-        events.append(event)
-    return {**counts_of(outcomes), "events": events}
+    def body(self) -> bytes:
+        """Return the counts, and each event's verdict in the order sent, as JSON."""
+        ids, refused = self._submissions.ids, self._submissions.refused
+        events = [
+            _Event(index, event_id, verdict)
+            for index, (event_id, verdict) in enumerate(zip(ids, self.verdicts, strict=True))
+        ]
+        for place, refusal in refused.items():
+            events[place].faults = [_Fault(fault.code, fault.pointer, fault.reason) for fault in refusal.faults]
+        return msgspec.json.encode(_Body(events=events, **{verdict.value: self.count(verdict) for verdict in Verdict}))

@@ -81,7 +81,7 @@ class TriggerHandler:
             if wish_of(event) is Wish.FLUSH:
                 await self._request_flush(event)
         look = await self._act() if wishes - {Wish.NOTHING} else None
-        if look is None or web.wants_event_or_nothing(request):
+        if look is None or web.wants_event_or_nothing(request.headers):
             return web.empty_reply()
         return web.json_reply(body_of(look, self._settings.policy), 202 if look.started else 200)
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from functions.core.events import FIELDS, MAX_FIELD_BYTES, Event, decode_event
+from functions.core.events import FIELDS, MAX_FIELD_BYTES, Event, Limits, decode_event
 from functions.core.packing import pack_events, unpack_events
 from functions.core.shards import shard_of
 
@@ -73,6 +73,26 @@ def test_every_fault_has_its_code_and_place(change: dict[str, Any], expected: se
 def test_texts_up_to_the_limit_are_taken() -> None:
     """The limit counts bytes of UTF-8."""
     assert set() == codes({**DATA, "user_id": "x" * MAX_FIELD_BYTES, "event": "€" * (MAX_FIELD_BYTES // 3)})
+
+
+def test_an_event_from_the_future_is_refused() -> None:
+    """Up to the latest moment that is believed it is taken; without one, any is."""
+    limits = Limits(latest_us=1_000_000)
+
+    assert isinstance(decode_event(DATA, limits), Event)
+    late = decode_event({**DATA, "timestamp": "1970-01-01T00:00:01.000001Z"}, limits)
+    assert [("in_the_future", "/timestamp")] == [(fault.code, fault.pointer) for fault in late]  # type: ignore[union-attr]  # a refusal
+    assert set() == codes({**DATA, "timestamp": "9999-12-31T23:59:59Z"})
+
+
+def test_fields_that_we_pass_over_are_not_nested_without_end() -> None:
+    """The event itself is the first level."""
+    for depth, expected in ((2, set()), (3, {("too_deep", "")})):
+        value: object = "x"
+        for level in range(depth):
+            value = [value] if level % 2 else {"a": value}
+        decoded = decode_event({**DATA, "more": value}, Limits(max_depth=3))
+        assert expected == (set() if isinstance(decoded, Event) else {(f.code, f.pointer) for f in decoded})
 
 
 @pytest.mark.parametrize("data", [None, [], "text", 5, True, [DATA]])

@@ -5,11 +5,19 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from functions.adapters.cloud_events import Received
-from functions.ingest.submissions import DIGEST_BYTES, digest_of, from_array, from_cloud_events, repeats_within
+from functions.adapters.cloud_events import Received, Refused
+from functions.core.errors import Fault
+from functions.ingest.naming import DIGEST_BYTES, digests_of, list_digests
+from functions.ingest.submissions import from_array, from_cloud_events
+from functions.ingest.writing import repeats_within
 
 DATA = {"timestamp": "2018-10-01T13:54:59Z", "user_id": "u", "event": "e", "flyer_id": "", "merchant_id": None}
 NAMES = st.tuples(st.text(max_size=5), st.text(max_size=5), st.none() | st.integers(0, 3))
+
+
+def digest_of(source: str, name: str, position: int | None) -> bytes:
+    """Return the digest of an event by itself, or of one of a list."""
+    return digests_of(source, [name])[0] if position is None else list_digests(source, name, 4)[position]
 
 
 @given(NAMES, NAMES)
@@ -21,11 +29,38 @@ def test_digests_are_equal_only_for_equal_names(one: tuple[str, str, int], other
 
 def test_an_array_without_a_key_has_no_digests() -> None:
     """Nobody can tell a repeat of an event without a name."""
-    assert [(None, None)] * 2 == [event[:2] for event in from_array([DATA, DATA], None)]
+    submissions = from_array([DATA, DATA], None)
+
+    assert ([None, None], [None, None]) == (submissions.ids, submissions.digests)
 
 
-def test_only_valid_events_count_as_repeated() -> None:
-    """A refused event is no repeat, and has none."""
-    good, bad = Received("1", "/s", "t", DATA, {}), Received("1", "/s", "t", {}, {})
+def test_a_refused_event_is_kept_as_it_came() -> None:
+    """Those who look at it later see all attributes and the data, each item of a list by itself."""
+    attributes = {"specversion": "1.0", "id": "1", "source": "/s", "type": "t"}
+    submissions = from_cloud_events(
+        [
+            Received("1", "/s", "t", [DATA, {"user_id": 7}], attributes),
+            Refused("2", (Fault("c", "/p", "r"),), {"id": "2", "extra": True}),
+        ]
+    )
 
-    assert {3: 1} == repeats_within(from_cloud_events([bad, good, bad, good]))
+    assert {
+        1: {**attributes, "id": "1#1", "data": {"user_id": 7}},
+        2: {"id": "2", "extra": True},
+    } == {place: refusal.received for place, refusal in submissions.refused.items()}
+    assert (3, 1) == (len(submissions), len(submissions.columns))
+
+
+def test_only_names_count_as_repeated() -> None:
+    """The first of equal names is told; what has no name repeats nothing."""
+    assert {2: 0, 5: 0, 4: 3} == repeats_within([b"a", None, b"a", b"b", b"b", b"a", None])
+
+
+def test_a_sender_bound_to_a_source_is_held_to_it() -> None:
+    """An event of another source is refused by name; the others are taken."""
+    events = [Received(source, source, "t", DATA, {}) for source in ("/mine", "/other")]
+    submissions = from_cloud_events(events, may_send="/mine".__eq__)
+
+    assert [(1, "source_not_allowed")] == [
+        (place, refusal.faults[0].code) for place, refusal in submissions.refused.items()
+    ]

@@ -1,0 +1,60 @@
+"""From a request's headers and body to its events: the quick way where it does, else the strict one. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from functions.adapters import cloud_events as cloud_events_
+from functions.core.errors import RequestRefusedError
+from functions.ingest.quick_decoding import quick_array, quick_batch, quick_binary
+from functions.ingest.submissions import from_array, from_cloud_events
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from functions.core.events import Limits
+    from functions.ingest.submissions import Submissions
+
+
+def cloud_events(
+    headers: Mapping[str, str], body: bytes, limits: Limits, may_send: Callable[[str], bool] | None = None
+) -> Submissions:
+    """Return the events of a CloudEvents request.
+
+    Args:
+        headers: By lower-case name.
+        body: The whole body.
+        limits: What an event may be at most.
+        may_send: Whether the sender may send events of a source; None: of any.
+
+    Raises:
+        RequestRefusedError: The request is no CloudEvent, or cannot be read as what its headers say it is.
+    """
+    content_type = headers.get("content-type", "")
+    quick = None
+    if content_type.startswith(cloud_events_.BATCH_TYPE):
+        if _is_plain(content_type, cloud_events_.BATCH_TYPE):
+            quick = quick_batch(body, limits, single=False, may_send=may_send)
+    elif content_type.startswith(cloud_events_.STRUCTURED_TYPE):
+        if _is_plain(content_type, cloud_events_.STRUCTURED_TYPE):
+            quick = quick_batch(body, limits, single=True, may_send=may_send)
+    else:
+        quick = quick_binary(headers, body, limits, may_send)
+    return quick or from_cloud_events(cloud_events_.decode(headers, body), limits, may_send)
+
+
+def array(headers: Mapping[str, str], body: bytes, limits: Limits) -> Submissions:
+    """Return the events of a raw JSON array.
+
+    Raises:
+        RequestRefusedError: It is none.
+    """
+    media_type = headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+    if media_type != "application/json":
+        raise RequestRefusedError("unsupported_format", "send a JSON array as application/json", status=415)
+    key = headers.get("idempotency-key")
+    return quick_array(body, key, limits) or from_array(cloud_events_.decode_json(body), key, limits)
+
+
+def _is_plain(content_type: str, media_type: str) -> bool:
+    return content_type[len(media_type) :].lower() in {"", "; charset=utf-8", ";charset=utf-8"}

@@ -1,0 +1,120 @@
+"""Group commit: what arrives while a write is under way goes into the next one, all of it in one trip.
+
+A request that comes alone is written at once. Under load one write carries many requests, so the cost of a trip, of a
+script and of a log entry is shared, and the log has fewer and larger entries, which the fold reads faster. Each event
+keeps a verdict of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from functions.core.errors import UnavailableError
+from functions.core.event_columns import EventColumns
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from functions.ingest.submissions import Submissions
+    from functions.ingest.verdicts import Verdict
+
+GROUP_EVENTS: Final = 4_000
+"""Requests are added to a write until it has this many events; bounds how long one script holds the store."""
+WRITERS: Final = 2
+"""Writes under way at the same time: while the store works on one, the next is packed."""
+
+
+class _Waiting(NamedTuple):
+    submissions: Submissions
+    verdicts: asyncio.Future[Sequence[Verdict]]
+
+
+class GroupCommit:
+    """The requests that wait for a write."""
+
+    def __init__(
+        self,
+        write: Callable[[EventColumns, Sequence[bytes | None]], Awaitable[Sequence[Verdict]]],
+        *,
+        max_waiting_events: int,
+    ) -> None:
+        """Prepare; nothing runs before the first request.
+
+        Args:
+            write: Writes events and returns a verdict for each.
+            max_waiting_events: Events that may wait; beyond that senders are asked to retry.
+        """
+        self._write = write
+        self._max_waiting_events = max_waiting_events
+        self._waiting: deque[_Waiting] = deque()
+        self._waiting_events = 0
+        self._writers: set[asyncio.Task[None]] = set()
+
+    async def submit(self, submissions: Submissions) -> Sequence[Verdict]:
+        """Return the verdicts on the events that can be taken, once they are written.
+
+        Raises:
+            UnavailableError: Too many events wait already.
+        """
+        events = len(submissions.columns)
+        if not events:
+            return ()
+        if self._waiting_events and self._waiting_events + events > self._max_waiting_events:
+            raise UnavailableError("busy", "more events wait to be written than fit here", retry_after_s=1)
+        verdicts: asyncio.Future[Sequence[Verdict]] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Waiting(submissions, verdicts))
+        self._waiting_events += events
+        if len(self._writers) < WRITERS:
+            writer = asyncio.create_task(self._write_all())
+            self._writers.add(writer)
+            writer.add_done_callback(self._writers.discard)
+        return await verdicts
+
+    async def close(self) -> None:
+        """Write what waits."""
+        while self._writers:
+            await asyncio.wait(self._writers)
+
+    async def _write_all(self) -> None:
+        while self._waiting:
+            group = self._next_group()
+            try:
+                await self._write_group(group)
+            except BaseException as e:
+                for waiting in group:
+                    if not waiting.verdicts.done():
+                        waiting.verdicts.set_exception(e if isinstance(e, Exception) else RuntimeError("ended"))
+                if not isinstance(e, Exception):
+                    raise
+
+    def _next_group(self) -> list[_Waiting]:
+        group: list[_Waiting] = []
+        events = 0
+        while self._waiting and (not group or events + len(self._waiting[0].submissions.columns) <= GROUP_EVENTS):
+            waiting = self._waiting.popleft()
+            events += len(waiting.submissions.columns)
+            group.append(waiting)
+        self._waiting_events -= events
+        return group
+
+    async def _write_group(self, group: list[_Waiting]) -> None:
+        if len(group) == 1:
+            (waiting,) = group
+            verdicts = await self._write(waiting.submissions.columns, waiting.submissions.digests)
+            if not waiting.verdicts.done():
+                waiting.verdicts.set_result(verdicts)
+            return
+        columns = EventColumns()
+        digests: list[bytes | None] = []
+        for waiting in group:
+            columns.extend(waiting.submissions.columns)
+            digests += waiting.submissions.digests
+        verdicts = await self._write(columns, digests)
+        start = 0
+        for waiting in group:
+            end = start + len(waiting.submissions.columns)
+            if not waiting.verdicts.done():  # done where its request was given up
+                waiting.verdicts.set_result(verdicts[start:end])
+            start = end

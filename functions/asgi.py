@@ -1,8 +1,7 @@
 """The app that a container serves: FUNCTION_TARGET says which function.
 
-``FUNCTION_TARGET=ingest uvicorn functions.asgi:app --loop uvloop --http httptools --timeout-keep-alive 75`` is the same
-app as ``functions-framework --source functions/ingest/main.py --target ingest``, with health routes, keep-alive longer
-than that of the proxies in front (functions-framework cannot set it), nothing to write on disk, and closed in order.
+The same app as ``functions-framework --source functions/ingest/main.py --target ingest`` serves, with health routes, a
+shorter way to the function, and closed in order. functions/server.py serves it.
 """
 
 from __future__ import annotations

@@ -90,8 +90,7 @@ class FunctionProcess:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = log
-        command = [sys.executable, "-m", "uvicorn", "functions.asgi:app", "--port", str(self.port)]
-        command += ["--loop", "uvloop", "--http", "httptools", "--timeout-keep-alive", "75", "--no-access-log"]
+        command = [sys.executable, "-m", "functions.server", "--host", "127.0.0.1", "--port", str(self.port)]
         with log.open("ab") as output:
             self.process = subprocess.Popen(
                 command,
@@ -128,7 +127,7 @@ class ServeFunction(Protocol):
 
 @pytest.fixture(scope="session")
 def serve_function(tmp_path_factory: pytest.TempPathFactory) -> ServeFunction:
-    """Return what starts functions as processes of their own, under uvicorn."""
+    """Return what starts functions as processes of their own, served as in a container."""
 
     @contextmanager
     def serve(target: str, settings: Settings, **environment: str) -> Iterator[FunctionProcess]:

@@ -6,12 +6,13 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 import msgspec
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from functions.core.errors import FlyertimeError, MisconfiguredError, RequestRefusedError, UnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from starlette.requests import Request
 
@@ -37,20 +38,41 @@ async def read_body(request: Request, limit_bytes: int) -> bytes:
     Raises:
         RequestRefusedError: It is larger than the limit; nothing more of it is read then (413).
     """
-    refused = RequestRefusedError(
-        "body_too_large", f"the body is larger than {limit_bytes} bytes; send the events in smaller batches", status=413
-    )
     announced = request.headers.get("content-length", "0")
     if announced.isdecimal() and int(announced) > limit_bytes:
-        raise refused
+        raise _too_large(limit_bytes)
     parts: list[bytes] = []
     size = 0
-    async for part in request.stream():
+    while True:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        part = message.get("body", b"")
         size += len(part)
         if size > limit_bytes:
-            raise refused
+            raise _too_large(limit_bytes)
         parts.append(part)
-    return b"".join(parts)
+        if not message.get("more_body", False):
+            return b"".join(parts)
+
+
+def _too_large(limit_bytes: int) -> RequestRefusedError:
+    return RequestRefusedError(
+        "body_too_large", f"the body is larger than {limit_bytes} bytes; send the events in smaller batches", status=413
+    )
+
+
+class _Prepared(Response):
+    """A reply whose headers are bytes already: a third of the cost of one that puts them together."""
+
+    def __init__(self, status: int, body: bytes, headers: Sequence[tuple[bytes, bytes]]) -> None:
+        self.status_code = status
+        self.body = body
+        self.raw_headers = [*headers, (b"content-length", b"%d" % len(body))]
+        self.background = None
+
+
+_JSON: Final = ((b"content-type", b"application/json"), (b"cache-control", b"no-store"))
 
 
 def json_reply(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -62,7 +84,9 @@ def json_reply(value: object, status: int = 200, headers: Mapping[str, str] | No
 
 def json_bytes_reply(body: bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """Return a reply whose body is JSON already."""
-    return Response(body, status, media_type="application/json", headers={**NO_STORE, **(headers or {})})
+    if not headers:
+        return _Prepared(status, body, _JSON)
+    return Response(body, status, media_type="application/json", headers={**NO_STORE, **headers})
 
 
 def empty_reply(status: int = 204) -> Response:
@@ -113,6 +137,8 @@ async def answered(handle: Callable[[Request], Awaitable[Response]], request: Re
         return problem_reply(
             503, e.code, "this function is not set up correctly; its log says more", {"retry-after": "60"}
         )
+    except ClientDisconnect:  # nobody is there to be answered; nothing was taken
+        return empty_reply(400)
     except FlyertimeError as e:
         logger.exception("%s", e.code)
         return problem_reply(500, e.code, e.message)

@@ -70,6 +70,8 @@ def parse_column_us(texts: Sequence[str]) -> list[int]:
     Raises:
         ValueError: Some text is no RFC 3339, or no such day or time exists in the years 1 to 9999, UTC.
     """
+    if len(texts) == 1:
+        return [parse_us(texts[0])]
     # One pass over all of them turns every digit into 0; few shapes are left to be looked at.
     if _UTC_SHAPES.issuperset("\n".join(texts).translate(_DIGITS_AS_ZERO).split("\n")):
         read, epoch, microsecond = datetime.fromisoformat, _EPOCH, _MICROSECOND

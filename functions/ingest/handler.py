@@ -42,6 +42,8 @@ class IngestHandler:
         self._settings = settings
         self._store = RedisStore(settings)
         self._clock = clock
+        self._limits_of_s = -1
+        self._limits_now = Limits()
         self._signals = Signals(settings)
         self._group_commit = GroupCommit(self._write, max_waiting_events=settings.max_waiting_events)
 
@@ -58,7 +60,7 @@ class IngestHandler:
 
     async def handle(self, request: Request) -> Response:
         """Answer a request by its path and method."""
-        path, method = request.url.path.rstrip("/"), request.method
+        path, method = request.scope["path"].rstrip("/"), request.method
         if path == "/api/health":
             return web.json_reply({"status": "OK"}) if method in {"GET", "HEAD"} else web.method_not_allowed("GET")
         if path == "/api/process":
@@ -97,9 +99,14 @@ class IngestHandler:
         return web.json_bytes_reply(report, headers=counts)
 
     def _limits(self) -> Limits:
-        settings = self._settings
-        latest_us = int((self._clock() + settings.max_future_s) * 1e6) if settings.max_future_s else None
-        return Limits(settings.max_field_bytes, settings.max_depth, latest_us)
+        """Return the limits of this second."""
+        now_s = int(self._clock())
+        if now_s != self._limits_of_s:
+            settings = self._settings
+            latest_us = (now_s + settings.max_future_s) * 1_000_000 if settings.max_future_s else None
+            self._limits_of_s = now_s
+            self._limits_now = Limits(settings.max_field_bytes, settings.max_depth, latest_us)
+        return self._limits_now
 
     async def _take(self, submissions: Submissions) -> Outcome:
         if len(submissions) > self._settings.max_request_events:

@@ -80,11 +80,15 @@ class Outcome:
 
     def body(self) -> bytes:
         """Return the counts, and each event's verdict in the order sent, as JSON."""
-        ids, refused = self._submissions.ids, self._submissions.refused
+        ids, refused, count = self._submissions.ids, self._submissions.refused, self.verdicts.count
         events = [
             _Event(index, event_id, verdict)
             for index, (event_id, verdict) in enumerate(zip(ids, self.verdicts, strict=True))
         ]
         for place, refusal in refused.items():
             events[place].faults = [_Fault(fault.code, fault.pointer, fault.reason) for fault in refusal.faults]
-        return msgspec.json.encode(_Body(events=events, **{verdict.value: self.count(verdict) for verdict in Verdict}))
+        return msgspec.json.encode(
+            _Body(
+                count(Verdict.ACCEPTED), count(Verdict.DUPLICATE), count(Verdict.REJECTED), count(Verdict.RETRY), events
+            )
+        )

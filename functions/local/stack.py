@@ -146,9 +146,8 @@ class Stack:
         with (logs / f"{target}.log").open("ab") as output:
             return subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "uvicorn", "functions.asgi:app", "--host", "127.0.0.1"),
-                    *("--port", str(self._ports[target]), "--loop", "uvloop", "--http", "httptools"),
-                    *("--timeout-keep-alive", "75", "--timeout-graceful-shutdown", "30", "--no-access-log"),
+                    *(sys.executable, "-m", "functions.server", "--host", "127.0.0.1"),
+                    *("--port", str(self._ports[target])),
                 ],
                 env={**os.environ, **self._environment, "FUNCTION_TARGET": target},
                 stdin=subprocess.DEVNULL,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -92,18 +93,11 @@ def test_the_last_stage_runs_as_nobody(path: Path, user: str) -> None:
     assert not any("PYTHONDONTWRITEBYTECODE" in text or "--no-compile" in text for stage in stages for _, text in stage)
 
 
-def test_the_functions_image_starts_the_app() -> None:
-    """On the port that Knative sets, in the shell's place, and with a stop that Kubernetes has the patience for."""
+def test_the_functions_image_starts_the_server() -> None:
+    """In the shell's place, so that it gets the stop; on the port that Knative sets (tests/test_server.py)."""
     (command,) = texts(stages_of(DOCKERFILES[0])[-1], "CMD")
 
-    for part in ("exec uvicorn functions.asgi:app", "--port ${PORT}", "--loop uvloop", "--http httptools"):
-        assert part in command
-    keep_alive = re.search(r"--timeout-keep-alive (\d+)", command)
-    graceful = re.search(r"--timeout-graceful-shutdown (\d+)", command)
-    assert keep_alive is not None
-    assert graceful is not None
-    assert int(keep_alive[1]) >= 75
-    assert int(graceful[1]) < 30
+    assert ["python", "-m", "functions.server"] == json.loads(command)
 
 
 def test_the_jobs_image_has_what_trigger_asks_for() -> None:

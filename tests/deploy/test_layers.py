@@ -21,6 +21,7 @@ MAY_IMPORT = {
     "functions.report": {"functions.core", "functions.adapters", "functions.report", "functions.serving"},
     "functions.serving": {"functions.core", "functions.adapters"},
     "functions.asgi": {"functions.core", "functions.adapters", "functions.serving"},
+    "functions.server": set(),
     "functions.local": {"functions.core", "functions.adapters", "functions.local"},
     "functions.cli": {"functions.core", "functions.local"},
     "functions.__main__": {"functions.cli"},
@@ -31,6 +32,7 @@ MAY_IMPORT = {
 OWNERS = {
     "redis": ("functions.adapters.redis_",),
     "kubernetes": ("functions.adapters.spark_operator",),
+    "uvicorn": ("functions.server",),
     "cloudevents": ("functions.adapters.cloud_events",),
     "functions_framework": (
         "functions.asgi",
@@ -47,8 +49,8 @@ OWNERS = {
 """Library to the modules, by prefix, that may import it."""
 
 READS_ENVIRONMENT = (
-    "functions.serving", "functions.asgi", "functions.cli", "functions.local.", "functions.trigger.main",
-    "functions.adapters.spark_local", "spark.main", "spark.tasks", "spark.sources", "spark.session",
+    "functions.serving", "functions.asgi", "functions.server", "functions.cli", "functions.local.",
+    "functions.trigger.main", "functions.adapters.spark_local", "spark.main", "spark.tasks", "spark.sources", "spark.session",
 )  # fmt: skip
 
 

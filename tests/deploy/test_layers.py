@@ -50,7 +50,8 @@ OWNERS = {
 
 READS_ENVIRONMENT = (
     "functions.serving", "functions.asgi", "functions.server", "functions.cli", "functions.local.",
-    "functions.trigger.main", "functions.adapters.spark_local", "spark.main", "spark.tasks", "spark.sources", "spark.session",
+    "functions.trigger.main", "functions.adapters.spark_local",
+    "spark.main", "spark.tasks", "spark.sources", "spark.session",
 )  # fmt: skip
 
 

@@ -9,8 +9,8 @@ import time
 
 from functions.adapters.redis_store import RedisStore
 from functions.core import settings as settings_
-from spark.main import Summary, bounds_of
 from spark.planning import groups_of
+from spark.running import Summary, bounds_of
 from spark.session import start_context
 from spark.tasks import fold_groups
 

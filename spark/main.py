@@ -1,4 +1,4 @@
-"""The job: fold everything that was in the log when it started, and say what was done.
+"""The job: fold what is in the log, and say what was done.
 
 ``python -m spark.main --run NAME`` on one machine, or spark-submit's main file on a cluster. Settings come from the
 environment, of the driver and of the executors alike, so that no password is in an argument or in Spark's own messages.
@@ -13,11 +13,7 @@ import argparse
 import logging
 import os
 import re
-import signal
 import sys
-import threading
-import time
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -28,25 +24,18 @@ if __name__ == "__main__":  # as a file, Python looks for modules beside it, not
 from functions.adapters.redis_shard import ShardStore
 from functions.core import settings as settings_
 from functions.core.errors import FlyertimeError, MisconfiguredError, UnavailableError
-from spark.planning import ShardBound, groups_of
-from spark.session import start_context
-from spark.tasks import fold_groups
+from spark.running import StoppedError, Stopping, Summary, fold_log
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from functions.core.settings import Settings
-    from spark.folding import Folded
 
 logger = logging.getLogger("flyertime.job")
 
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
 EXIT_TRY_AGAIN: Final = 75
-
-
-class StoppedError(Exception):
-    """Somebody asked us to stop: what is committed stays, the rest stays in the log."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -66,26 +55,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_USAGE
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     logging.getLogger("py4j").setLevel(logging.WARNING)
-    signal.signal(signal.SIGTERM, _stop)
-    return run_job(settings, run)
+    stopping = Stopping()
+    stopping.listen()
+    return run_job(settings, run, stopping)
 
 
 _STOPPED: Final = "stopped from outside"
-_stop_requested: Final = threading.Event()
 
 
-def _stop(*_: object) -> None:
-    _stop_requested.set()  # for py4j turns what is raised during a call into an error of its own
-    raise StoppedError
-
-
-def run_job(settings: Settings, run: str) -> int:
+def run_job(settings: Settings, run: str, stopping: Stopping) -> int:
     """Fold, record what was done, and return the exit status."""
     started_at = datetime.now(UTC)
     summary = Summary()
     status = 0
     try:
-        fold_log(settings, run, summary)
+        fold_log(settings, run, summary, stopping)
+        if stopping.requested and summary.errors:
+            raise StoppedError  # noqa: TRY301  # as where it was raised within
         status = 0 if not summary.errors else EXIT_TRY_AGAIN if summary.retryable else EXIT_FAILED
     except StoppedError:
         summary.errors.append(_STOPPED)
@@ -98,7 +84,7 @@ def run_job(settings: Settings, run: str) -> int:
         status = EXIT_USAGE if isinstance(e, MisconfiguredError) else EXIT_FAILED
     except Exception as e:
         logger.debug("the run failed", exc_info=True)
-        summary.errors.append(_STOPPED if _stop_requested.is_set() else cause_of(e))
+        summary.errors.append(_STOPPED if stopping.requested else cause_of(e))
         status = EXIT_FAILED
     for error in summary.errors:
         logger.error("%s", error)
@@ -107,7 +93,7 @@ def run_job(settings: Settings, run: str) -> int:
         run,
         "failed" if status else "succeeded",
         summary.events,
-        summary.shards,
+        len(summary.shards),
         summary.rounds,
         (datetime.now(UTC) - started_at).total_seconds(),
     )
@@ -122,60 +108,6 @@ def cause_of(error: Exception) -> str:
     return (causes[-1] if causes else f"{type(error).__name__}: {lines[0] if lines else ''}")[:500]
 
 
-@dataclass(slots=True)
-class Summary:
-    """What a run did."""
-
-    events: int = 0
-    shards: int = 0
-    rounds: int = 0
-    superseded: int = 0
-    users: int = 0
-    errors: list[str] = field(default_factory=list)
-    retryable: bool = True
-    """Whether all errors so far were the store's not answering."""
-
-    def add(self, folded: Folded) -> None:
-        """Add one shard."""
-        self.shards += 1
-        self.events += folded.events
-        self.rounds += folded.rounds
-        self.superseded += folded.superseded
-        self.users += folded.users
-        if folded.error:
-            self.errors.append(folded.error)
-            self.retryable = self.retryable and folded.retryable
-
-
-def fold_log(settings: Settings, run: str, summary: Summary) -> None:
-    """Fold all that is pending when Spark is up; shards that fail are named in the summary and hold up no others."""
-    bounds = bounds_of(settings)
-    pending_events = sum(bound.pending_events for bound in bounds)
-    logger.info("run %s: %d events pending in %d shards", run, pending_events, len(bounds))
-    if not bounds:
-        return
-    started_s = time.monotonic()
-    with start_context(settings, run) as context:
-        bounds = bounds_of(settings)  # what has come in since is folded too
-        groups = groups_of(bounds, 2 * context.defaultParallelism)
-        logger.info("Spark %s is up after %.1f s; %d tasks", context.version, time.monotonic() - started_s, len(groups))
-        if groups:
-            for folded in context.parallelize(groups, len(groups)).mapPartitions(fold_groups).collect():
-                summary.add(folded)
-
-
-def bounds_of(settings: Settings) -> list[ShardBound]:
-    """Return the shards that have a backlog, each with its newest entry."""
-    store = ShardStore(settings)
-    try:
-        ledgers = [store.ledger(shard) for shard in range(store.shards())]
-    finally:
-        store.close()
-    return [
-        ShardBound(ledger.shard, ledger.newest_id, ledger.pending) for ledger in ledgers if ledger.newest_id is not None
-    ]
-
-
 def _record(settings: Settings, run: str, started_at: datetime, summary: Summary, status: int) -> None:
     store = ShardStore(settings)
     try:
@@ -186,7 +118,7 @@ def _record(settings: Settings, run: str, started_at: datetime, summary: Summary
                 "ended_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
                 "state": "failed" if status else "succeeded",
                 "events": str(summary.events),
-                "shards": str(summary.shards),
+                "shards": str(len(summary.shards)),
                 "rounds": str(summary.rounds),
                 "superseded": str(summary.superseded),
                 "error": "; ".join(summary.errors),

@@ -26,6 +26,7 @@ def start_context(settings: Settings, run: str) -> Iterator[SparkContext]:
     conf.setIfMissing("spark.app.name", run)
     conf.setIfMissing("spark.ui.enabled", "false")
     conf.setIfMissing("spark.ui.showConsoleProgress", "false")
+    conf.setIfMissing("spark.python.daemon.module", "spark.worker_daemon")
     if str(conf.get("spark.master")).startswith("local"):
         conf.setIfMissing("spark.driver.bindAddress", "127.0.0.1")
         conf.setIfMissing("spark.driver.host", "127.0.0.1")

@@ -187,6 +187,14 @@ class Settings:
         low=1,
         high=150_000,
     )
+    linger_s: float = _setting(
+        0.0,
+        "seconds; a run goes on folding what arrives until nothing has for so long, instead of a new run each time",
+        low=0,
+    )
+    linger_max_s: float = _setting(
+        1800.0, "seconds; a run that lingers ends after so long, and the next one has the newest image", low=1
+    )
 
     # every function
     log_level: str = _setting(

@@ -31,6 +31,8 @@ JOB_SETTINGS: Final = (
     "namespace",
     "shards",
     "round_events",
+    "linger_s",
+    "linger_max_s",
     "log_level",
 )
 """The settings that the job reads, apart from the password; trigger hands its own ones on."""

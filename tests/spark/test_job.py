@@ -35,7 +35,7 @@ JOB = (sys.executable, "-m", "spark.main", "--run", "test")
 WITHOUT_JVM = (
     sys.executable,
     "-c",
-    "import os\nfrom functions.core.settings import parse\nfrom spark.main import bounds_of\n"  # noqa: ISC004  # one script
+    "import os\nfrom functions.core.settings import parse\nfrom spark.running import bounds_of\n"  # noqa: ISC004  # one script
     "from spark.tasks import fold_groups\nprint(list(fold_groups([bounds_of(parse(os.environ))])))",
 )
 """The same tasks on the same shards, in one process."""
@@ -189,7 +189,9 @@ def family(pid: int) -> list[int]:
 
 def python_workers(pid: int) -> list[int]:
     """Return Spark's Python workers below a driver: the daemon's children, which do the tasks."""
-    daemons = [member for member in family(pid) if b"pyspark.daemon" in Path(f"/proc/{member}/cmdline").read_bytes()]
+    daemons = [
+        member for member in family(pid) if b"spark.worker_daemon" in Path(f"/proc/{member}/cmdline").read_bytes()
+    ]
     return daemons[1:]
 
 
@@ -312,9 +314,37 @@ def test_sigterm_stops_a_run_which_says_so(filled: Settings, valkey: EmbeddedVal
     entries: Any = raw_redis.xrange(f"{{{filled.namespace}}}:runs")
     (record,) = entries
 
-    assert 1 == process.returncode
-    assert (b"failed", b"stopped from outside") == (record[1][b"state"], record[1][b"error"])
+    assert (1, b"failed") == (process.returncode, record[1][b"state"])
+    assert b"stopped from outside" in record[1][b"error"]
     assert 600 == sum(check_books(filled))
+
+
+def test_a_run_that_lingers_folds_what_comes_in_within_seconds_and_ends_well(
+    settings: Settings,
+    fill_log: Callable[[Settings, Iterable[list[Event]]], None],
+    read_report: Callable[[Settings], dict[str, float]],
+    plain_report: Callable[[Iterable[Event]], dict[str, float]],
+    raw_redis: redis.Redis,
+) -> None:
+    """One JVM for all of it; SIGTERM ends it with success, since nothing that it began is left undone."""
+    fill_log(settings, [EVENTS[:200]])
+    process = subprocess.Popen(JOB, env=environment_of(settings, FLYERTIME_LINGER_S="60"), cwd=ROOT)
+    took_s = []
+    for events in (200, 400, 600):
+        started_s = time.monotonic()
+        while check_books(settings) != (events, 0):
+            assert time.monotonic() < started_s + 60
+            time.sleep(0.05)
+        took_s.append(time.monotonic() - started_s)
+        fill_log(settings, [EVENTS[events : events + 200]] if events < 600 else [])
+    process.terminate()
+    assert 0 == process.wait(30)
+    entries: Any = raw_redis.xrange(f"{{{settings.namespace}}}:runs")
+    (record,) = entries
+
+    assert max(took_s[1:]) < 10
+    assert plain_report(EVENTS) == read_report(settings)
+    assert (b"succeeded", b"600") == (record[1][b"state"], record[1][b"events"])
 
 
 def test_help_and_mistakes_are_told_in_few_words(settings: Settings) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spark.planning import ShardBound, groups_of
+from spark.planning import LONG_TASK_EVENTS, TASK_EVENTS, ShardBound, groups_of, tasks_for
 
 BACKLOGS = st.lists(st.integers(1, 1000), max_size=40)
 
@@ -29,3 +30,19 @@ def test_no_group_is_much_larger_than_it_must_be(backlogs: list[int], most: int)
     best = max(*backlogs, sum(backlogs) / most)
 
     assert max(loads) <= 2 * best
+
+
+@pytest.mark.parametrize(
+    ("pending_events", "tasks"),
+    [
+        (1, 1),
+        (TASK_EVENTS, 1),
+        (TASK_EVENTS + 1, 2),
+        (10 * TASK_EVENTS, 4),
+        (4 * LONG_TASK_EVENTS, 4),
+        (4 * LONG_TASK_EVENTS + 1, 8),
+    ],
+)
+def test_a_backlog_gets_as_many_tasks_as_it_is_worth(pending_events: int, tasks: int) -> None:
+    """On four cores: few events are one task's work, many are spread over all cores, very many are cut smaller."""
+    assert tasks == tasks_for(pending_events, 4)

@@ -109,8 +109,15 @@ def method_not_allowed(allowed: str) -> Response:
 
 def wants_event_or_nothing(headers: Mapping[str, str]) -> bool:
     """Tell whether a Knative broker asks, which takes any text but a CloudEvent for a failed delivery."""
-    preferences = headers.get("prefer", "").lower()
-    return any(part.strip().partition(";")[0] == "reply" for part in preferences.split(","))
+    return "reply" in preferences_of(headers)
+
+
+def preferences_of(headers: Mapping[str, str]) -> frozenset[str]:
+    """Return what the sender prefers (RFC 7240 §2): names, or ``name=value``, in lower case and without parameters."""
+    preferences = headers.get("prefer")
+    if preferences is None:
+        return frozenset()
+    return frozenset(part.partition(";")[0].strip() for part in preferences.lower().split(","))
 
 
 def preferred_wait_s(headers: Mapping[str, str]) -> int:

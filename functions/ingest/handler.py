@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _RETRY: Final = {"retry-after": "1"}
+_MINIMAL: Final = "return=minimal"
 _POLL_S: Final = 0.25
 
 
@@ -78,6 +79,9 @@ class IngestHandler:
         status = outcome.status
         if status == 202 and web.wants_event_or_nothing(headers):
             return web.empty_reply()
+        if _MINIMAL in web.preferences_of(headers):
+            applied = {"preference-applied": _MINIMAL, **(_RETRY if status == 503 else {})}
+            return web.json_bytes_reply(outcome.body(minimal=True), status, applied)
         return web.json_bytes_reply(outcome.body(), status, _RETRY if status == 503 else None)
 
     async def _process(self, request: Request) -> Response:

@@ -78,15 +78,18 @@ class Outcome:
             return 400
         return 202
 
-    def body(self) -> bytes:
-        """Return the counts, and each event's verdict in the order sent, as JSON."""
+    def body(self, *, minimal: bool = False) -> bytes:
+        """Return the counts, and each event's verdict in the order sent, as JSON; minimal leaves out those accepted."""
         ids, refused, count = self._submissions.ids, self._submissions.refused, self.verdicts.count
         events = [
             _Event(index, event_id, verdict)
             for index, (event_id, verdict) in enumerate(zip(ids, self.verdicts, strict=True))
+            if not minimal or verdict is not Verdict.ACCEPTED
         ]
-        for place, refusal in refused.items():
-            events[place].faults = [_Fault(fault.code, fault.pointer, fault.reason) for fault in refusal.faults]
+        for event in events if refused else ():
+            refusal = refused.get(event.index)
+            if refusal is not None:
+                event.faults = [_Fault(fault.code, fault.pointer, fault.reason) for fault in refusal.faults]
         return msgspec.json.encode(
             _Body(
                 count(Verdict.ACCEPTED), count(Verdict.DUPLICATE), count(Verdict.REJECTED), count(Verdict.RETRY), events

@@ -160,6 +160,19 @@ def test_a_broker_gets_an_empty_success(
     assert 400 == post_events(structured("2", data=app_event(user_id=None)), prefer="reply").status_code
 
 
+def test_a_sender_may_ask_for_less(
+    post_events: Callable[..., httpx2.Response], structured: Any, app_event: Any
+) -> None:
+    """Prefer: return=minimal leaves the accepted events out of the list; what has to be acted on stays."""
+    bad = structured("2", data=app_event(user_id=7))
+    response = post_events([structured("1"), bad, structured("1")], prefer="return=minimal")
+
+    assert "return=minimal" == response.headers["preference-applied"]
+    assert (1, 1, 1) == tuple(response.json()[name] for name in ("accepted", "duplicate", "rejected"))
+    assert [(1, "rejected"), (2, "duplicate")] == [(e["index"], e["verdict"]) for e in response.json()["events"]]
+    assert "wrong_type" == response.json()["events"][0]["faults"][0]["code"]
+
+
 def test_the_older_interface_answers_with_the_report(ingest: httpx2.Client) -> None:
     """The array of one that apps have always sent is taken, and answered with the report's array."""
     response = ingest.post(

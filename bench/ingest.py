@@ -1,0 +1,145 @@
+"""Ingest against the common way to do it, and against a function that does nothing.
+
+All sides run in turn, round after round, each with a store of its own whose append-only file is on; figures are
+medians. The common way is a ``cloud_event`` function that pushes the event's JSON onto a Redis list: one process, as
+ingest is one, in the better of functions-framework's configurations on this machine, which the first round finds.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+from collections import defaultdict
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import redis
+
+from bench.printing import print_measured
+from bench.serving import requests_a_second, resident_bytes, served
+from functions.local.valkey import EmbeddedValkey
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+CONNECTIONS: Final = 64
+BATCH_CONNECTIONS: Final = 8
+BATCH_EVENTS: Final = 500
+
+_COMMON: Final = (
+    "-m", "functions_framework", "--source", "bench/ingest_sides/common.py", "--target", "push",
+    "--signature-type", "cloudevent", "--host", "127.0.0.1", "--port", "{port}",
+)  # fmt: skip
+_COMMON_CONFIGURATIONS: Final[Mapping[str, Mapping[str, str]]] = {
+    "8 threads": {"THREADS": "8"},
+    "1 thread": {"THREADS": "1"},
+}
+_INGEST: Final = ("-m", "functions.server", "--host", "127.0.0.1", "--port", "{port}")
+_EMPTY: Final = (*("-m", "bench.ingest_sides.empty", "{port}"),)
+
+
+def run(rounds: int, seconds: int) -> None:
+    """Print all of ingest's figures."""
+    with tempfile.TemporaryDirectory(prefix="flyertime-bench-") as folder:
+        _rates(Path(folder), rounds, seconds)
+        _memory(Path(folder), seconds)
+        _starts(Path(folder), rounds)
+
+
+def _ingest_environment(store: EmbeddedValkey) -> dict[str, str]:
+    return {"FUNCTION_TARGET": "ingest", "FLYERTIME_REDIS_URL": store.url, "FLYERTIME_WRITE_AUTH": "off"}
+
+
+def _rates(folder: Path, rounds: int, seconds: int) -> None:
+    rates: dict[str, list[float]] = defaultdict(list)
+    with ExitStack() as stack:
+        ours, theirs = (stack.enter_context(EmbeddedValkey(folder / name)) for name in ("ours", "theirs"))
+        configuration, common_rates = _best_configuration(theirs, seconds)
+        environment = {"FLYERTIME_REDIS_URL": theirs.url, **_COMMON_CONFIGURATIONS[configuration]}
+        common = stack.enter_context(served(_COMMON, environment)).url
+        ingest = stack.enter_context(served(_INGEST, _ingest_environment(ours), "/healthz")).url
+        empty = stack.enter_context(served(_EMPTY, {})).url
+        for _ in range(rounds):
+            for side, url in (("common", common), ("empty", empty), ("ingest", ingest)):
+                rates[side].append(requests_a_second(url, "single", connections=CONNECTIONS, seconds=seconds))
+            for side, script, prefer in (
+                ("batch", "batch", None),
+                ("batch_minimal", "batch", "return=minimal"),
+                ("list_minimal", "list", "return=minimal"),
+            ):
+                batches = requests_a_second(
+                    ingest, script, connections=BATCH_CONNECTIONS, seconds=seconds, prefer=prefer
+                )
+                rates[side].append(batches * BATCH_EVENTS)
+    rate = {side: statistics.median(values) for side, values in rates.items()}
+    told = {"common_configuration": configuration, "common_configurations_per_s": common_rates, "rounds": rounds}
+    print_measured(
+        "ingest_single_vs_default", rate["ingest"] / rate["common"], "ratio",
+        ingest_per_s=rate["ingest"], default_per_s=rate["common"], connections=CONNECTIONS, **told,
+    )  # fmt: skip
+    print_measured(
+        "ingest_batch_vs_default", rate["batch"] / rate["common"], "ratio",
+        ingest_events_per_s=rate["batch"], ingest_minimal_replies_events_per_s=rate["batch_minimal"],
+        ingest_list_in_one_event_events_per_s=rate["list_minimal"],
+        default_events_per_s=rate["common"], batch_events=BATCH_EVENTS,
+    )  # fmt: skip
+    print_measured(
+        "ingest_share_of_server", rate["ingest"] / rate["empty"], "ratio",
+        ingest_per_s=rate["ingest"], empty_per_s=rate["empty"], connections=CONNECTIONS,
+    )  # fmt: skip
+
+
+def _best_configuration(store: EmbeddedValkey, seconds: int) -> tuple[str, dict[str, float]]:
+    rates: dict[str, float] = {}
+    for name, environment in _COMMON_CONFIGURATIONS.items():
+        with served(_COMMON, {"FLYERTIME_REDIS_URL": store.url, **environment}) as server:
+            rates[name] = requests_a_second(server.url, "single", connections=CONNECTIONS, seconds=seconds)
+    return max(rates, key=rates.__getitem__), rates
+
+
+def _memory(folder: Path, seconds: int) -> None:
+    """What an event costs the store while it is pending: in the log, in the ledger and in the dedupe window."""
+    bytes_an_event: dict[str, float] = {}
+    for side, script in (("single", "single"), ("batch", "batch"), ("json_list", "single")):
+        with EmbeddedValkey(folder / f"memory-{side}") as store:
+            client = redis.Redis.from_url(store.url)
+            empty_bytes = client.info("memory")["used_memory"]
+            command = _COMMON if side == "json_list" else _INGEST
+            environment = {"THREADS": "8"} if side == "json_list" else {}
+            with served(command, {**_ingest_environment(store), **environment}, "/healthz") as server:
+                connections = BATCH_CONNECTIONS if script == "batch" else CONNECTIONS
+                requests_a_second(server.url, script, connections=connections, seconds=seconds)
+            held_bytes = client.info("memory")["used_memory"] - empty_bytes
+            bytes_an_event[side] = held_bytes / _events_in(client)
+            client.close()
+    print_measured(
+        "ingest_redis_bytes_per_event", bytes_an_event["batch"] / bytes_an_event["json_list"], "ratio",
+        single_bytes=bytes_an_event["single"], batch_bytes=bytes_an_event["batch"],
+        json_list_bytes=bytes_an_event["json_list"],
+    )  # fmt: skip
+
+
+def _events_in(client: redis.Redis) -> int:
+    listed = int(client.llen("events"))
+    return listed or sum(int(client.hget(key, "accepted") or 0) for key in client.scan_iter("*:ledger"))
+
+
+def _starts(folder: Path, rounds: int) -> None:
+    took_ms: dict[str, list[float]] = defaultdict(list)
+    held_bytes: dict[str, list[float]] = defaultdict(list)
+    with EmbeddedValkey(folder / "starts") as store:
+        for _ in range(max(rounds, 5)):
+            for side, command, environment, path in (
+                ("empty", _EMPTY, {}, "/"),
+                ("ingest", _INGEST, _ingest_environment(store), "/readyz"),
+            ):
+                with served(command, environment, path) as server:
+                    took_ms[side].append(server.started_ms)
+                    held_bytes[side].append(resident_bytes(server.pid))
+    for name, unit, values in (
+        ("ingest_cold_start_ms", "ms", took_ms),
+        ("ingest_idle_resident_bytes", "bytes", held_bytes),
+    ):
+        middle = {side: statistics.median(some) for side, some in values.items()}
+        print_measured(name, middle["ingest"], unit, empty=middle["empty"], ratio=middle["ingest"] / middle["empty"])

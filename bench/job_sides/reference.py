@@ -1,4 +1,4 @@
-"""One run of the reference algorithm: from a running Spark and an NDJSON file to the averages in the driver."""
+"""The reference algorithm: from a running Spark and a folder of NDJSON or Parquet to the averages in the driver."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ def main() -> None:
     )
     started_s = time.monotonic()
     schema = "timestamp timestamp, user_id string, event string, flyer_id string, merchant_id string"
-    events = spark.read.schema(schema).json(sys.argv[1]).where(F.col("event").isin("flyer_open", "flyer_close"))
+    kind, folder = sys.argv[1:]
+    read = spark.read.schema(schema).json(folder) if kind == "json" else spark.read.parquet(folder)
+    events = read.where(F.col("event").isin("flyer_open", "flyer_close"))
     ordered = events.withColumn(
         "n", F.row_number().over(Window.partitionBy("user_id", "flyer_id").orderBy("timestamp"))
     ).select("user_id", "flyer_id", "timestamp", "n")
@@ -40,10 +42,10 @@ def main() -> None:
     averages = pairs.groupBy("user_id").agg(
         F.round(F.sum("duration") / F.count("duration") / 3600, 2).alias("avg_time_on_flyer_per_user_hours")
     )
-    users = len(averages.collect())
+    rows = averages.collect()
     seconds = time.monotonic() - started_s
     spark.stop()
-    print(json.dumps({"seconds": seconds, "users": users}))
+    print(json.dumps({"seconds": seconds, "users": len(rows), "hours": sum(row[1] for row in rows)}))
 
 
 main()

@@ -22,6 +22,9 @@ CONFIG: Final[Mapping[str, str]] = {
     "appendfsync": "everysec",
     "save": '""',
     "maxmemory-policy": "noeviction",
+    "auto-aof-rewrite-min-size": "256mb",
+    "rdbcompression": "no",
+    "hash-max-listpack-entries": "32",
     "daemonize": "no",
     "logfile": '""',
 }

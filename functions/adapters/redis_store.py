@@ -15,6 +15,7 @@ from functions.adapters.redis_client import load_script, translated_errors
 from functions.core import shards as sharding
 from functions.core.errors import FlyertimeError, MisconfiguredError
 from functions.core.ledger import ShardLedger
+from functions.core.pressure import StoreLoad
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -155,6 +156,13 @@ class RedisStore:
                 raise reply
             ledgers.append(ledger_from(shard, reply))
         return ledgers
+
+    async def load(self) -> StoreLoad:
+        """Return how much is pending and how full the store is."""
+        pending_events = sum(ledger.pending for ledger in await self.ledgers())
+        with translated_errors():
+            memory: Any = await self._redis.info("memory")
+        return StoreLoad(pending_events, int(memory["used_memory"]), int(memory.get("maxmemory", 0)))
 
     async def now_ms(self) -> int:
         """Return the store's time, which stamps the log, in milliseconds since 1970."""

@@ -83,6 +83,16 @@ class Settings:
     max_future_s: int = _setting(
         86_400, "seconds; an event whose timestamp is further ahead of our clock is rejected; 0: any is taken", low=0
     )
+    max_pending_events: int = _setting(
+        10_000_000, "events pending in the store; beyond that senders are asked to retry later; 0: no limit", low=0
+    )
+    max_store_memory_ratio: float = _setting(
+        0.9,
+        "part of the store's maxmemory; beyond that senders are asked to retry later, so that the fold, which frees "
+        "memory, still has some",
+        low=0.1,
+        high=1.0,
+    )
     max_waiting_events: int = _setting(
         50_000, "events that one process holds while the store is slow; further senders are asked to retry", low=1
     )

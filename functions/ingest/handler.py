@@ -12,9 +12,11 @@ from functions.adapters.redis_store import RedisStore
 from functions.core.errors import RequestRefusedError
 from functions.core.events import Limits
 from functions.core.ledger import position_of
+from functions.core.pressure import Ceiling
 from functions.core.report import json_array, rows_of
 from functions.ingest import decoding
 from functions.ingest.group_commit import GroupCommit
+from functions.ingest.pressure import Pressure
 from functions.ingest.signals import Signals
 from functions.ingest.verdicts import Outcome, Verdict
 from functions.ingest.writing import write_events
@@ -46,6 +48,8 @@ class IngestHandler:
         self._limits_of_s = -1
         self._limits_now = Limits()
         self._signals = Signals(settings)
+        ceiling = Ceiling(settings.max_pending_events, settings.max_store_memory_ratio)
+        self._pressure = Pressure(self._store.load, ceiling)
         self._group_commit = GroupCommit(self._write, max_waiting_events=settings.max_waiting_events)
 
     async def ready(self) -> None:
@@ -56,6 +60,7 @@ class IngestHandler:
     async def close(self) -> None:
         """Write what waits, let signals that are under way arrive, and close the connections."""
         await self._group_commit.close()
+        await self._pressure.close()
         await self._signals.close()
         await self._store.close()
 
@@ -117,6 +122,7 @@ class IngestHandler:
             raise RequestRefusedError(
                 "too_many_events", f"at most {self._settings.max_request_events} events in one request", status=413
             )
+        self._pressure.check()
         return Outcome(submissions, await self._group_commit.submit(submissions))
 
     async def _write(self, events: EventColumns, digests: Sequence[bytes | None]) -> Sequence[Verdict]:

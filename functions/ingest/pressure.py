@@ -1,4 +1,4 @@
-"""Backpressure: the load of the store, looked at once a second beside the requests; too much of it is told to senders."""
+"""Backpressure: the load of the store, looked at once a second beside the requests; senders hear when it is high."""
 
 from __future__ import annotations
 

@@ -7,12 +7,14 @@ import logging
 import os
 from typing import TYPE_CHECKING, Final, Protocol
 
-from functions.adapters import logs, web
+from functions.adapters import access_log, logs, web
+from functions.adapters.watch import Watch
 from functions.core import settings as settings_
 from functions.core.errors import FlyertimeError
+from functions.core.routes import Routes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from starlette.requests import Request
     from starlette.responses import Response
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from functions.core.settings import Settings
 
 logger = logging.getLogger(__name__)
+
+METRICS_PATH: Final = "/metrics"
 
 _READY_TIMEOUT_S: Final = 2.0
 
@@ -42,15 +46,26 @@ class Service:
 
     running: Final[dict[str, Service]] = {}
 
-    def __init__(self, name: str, build: Callable[[Settings], Handler]) -> None:
+    def __init__(self, name: str, build: Callable[[Settings], Handler], routes: Iterable[str] = ("/",)) -> None:
+        """Prepare a function; nothing is built before it is used.
+
+        Args:
+            name: What it is called.
+            build: Makes its handler.
+            routes: Templates of the paths that it answers, by which its requests are counted.
+        """
         self.name = name
         self._build = build
         self._handler: Handler | None = None
+        self._watch = Watch(name, Routes(routes))
         self.running[name] = self
 
     async def __call__(self, request: Request) -> Response:
         """Answer a request, errors included."""
-        return await web.answered(self.handler().handle, request)
+        if request.scope["path"] == METRICS_PATH:
+            return await web.answered(self._metrics, request)
+        handler = self._handler
+        return await self._watch.answered(self._first if handler is None else handler.handle, request)
 
     def handler(self) -> Handler:
         """Return the handler, built from the environment at the first call.
@@ -60,11 +75,12 @@ class Service:
         """
         if self._handler is None:
             settings = settings_.parse(os.environ)
-            logs.configure(settings.log_level)
+            logs.configure(settings.log_level, unlimited=access_log.LOGGER if settings.access_log == "all" else None)
             for warning in settings_.unknown_variables(os.environ):
                 logger.warning("%s", warning)
             logger.info("settings of %s", self.name, extra={"settings": settings.shown()})
             self._handler = self._build(settings)
+            self._watch.configure(settings)
         return self._handler
 
     async def ready(self) -> Response:
@@ -82,4 +98,13 @@ class Service:
         """Close the handler, if it was ever built."""
         if self._handler is not None:
             await self._handler.close()
+            await self._watch.close()
             self._handler = None
+
+    async def _first(self, request: Request) -> Response:
+        """Answer the first request of a process that was not built at its start; what is wrong is told as ever."""
+        return await self.handler().handle(request)
+
+    async def _metrics(self, request: Request) -> Response:
+        self.handler()
+        return await self._watch.scraped(request)

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,41 +34,56 @@ EVENT = {
 }
 
 
-@pytest.mark.parametrize("target", ["report", "ingest", "trigger"])
-def test_functions_framework_serves_each_function(target: str, settings: Settings, tmp_path: Path) -> None:
-    """The plain functions-framework command serves the same function."""
+@contextmanager
+def served_by_framework(target: str, log: Path, **environment: str) -> Iterator[str]:
+    """Serve a function by the plain functions-framework command; yield its address."""
     port = free_port()
-    log = tmp_path / "log"
     source = ROOT / "functions" / target / "main.py"
     arguments = ["--target", target, "--source", str(source), "--host", "127.0.0.1", "--port", str(port)]
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "functions_framework", *arguments],
-            env={
-                **os.environ,
-                "FLYERTIME_REDIS_URL": settings.redis_url,
-                "FLYERTIME_NAMESPACE": settings.namespace,
-                "FLYERTIME_LAUNCHER": "local",
-            },
+            env={**os.environ, "FLYERTIME_LAUNCHER": "local", **environment},
             cwd=ROOT,
             stdout=output,
             stderr=subprocess.STDOUT,
         )
     try:
         deadline = time.monotonic() + 30
-        while True:
-            try:
-                response = httpx2.get(f"http://127.0.0.1:{port}/api/health", timeout=2, trust_env=False)
-                break
-            except httpx2.HTTPError:
-                assert process.poll() is None, log.read_text()
-                assert time.monotonic() < deadline, log.read_text()
-                time.sleep(0.1)
-        expected = (200, {"status": "OK"}) if target == "ingest" else (404, response.json())
-        assert expected == (response.status_code, response.json())
+        while not accepts_connections(port):
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}"
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(30)
+
+
+@pytest.mark.parametrize("target", ["report", "ingest", "trigger"])
+def test_functions_framework_serves_each_function(target: str, settings: Settings, tmp_path: Path) -> None:
+    """The plain functions-framework command serves the same function, its metrics too."""
+    store = {"FLYERTIME_REDIS_URL": settings.redis_url, "FLYERTIME_NAMESPACE": settings.namespace}
+    with served_by_framework(target, tmp_path / "log", **store) as url:
+        response = httpx2.get(f"{url}/api/health", timeout=10, trust_env=False)
+        expected = (200, {"status": "OK"}) if target == "ingest" else (404, response.json())
+        assert expected == (response.status_code, response.json())
+
+        metrics = httpx2.get(f"{url}/metrics", timeout=10, trust_env=False)
+        assert 200 == metrics.status_code
+        assert "flyertime_store_up 1.0" in metrics.text
+
+
+def test_a_wrong_setting_under_functions_framework_is_a_problem_and_no_traceback(tmp_path: Path) -> None:
+    """It builds the function at the first request: that one is answered as any later one, and the log says why."""
+    log = tmp_path / "log"
+    with served_by_framework("ingest", log, FLYERTIME_MAX_BODY_BYTES="many") as url:
+        for path in ("/", "/", "/metrics"):
+            response = httpx2.get(url + path, timeout=10, trust_env=False)
+            assert (503, "bad_settings") == (response.status_code, response.json()["code"])
+
+    assert "FLYERTIME_MAX_BODY_BYTES must be a whole number" in log.read_text()
+    assert "Traceback" not in log.read_text()
 
 
 def test_an_unknown_target_ends_at_start() -> None:

@@ -19,6 +19,7 @@ from redis import exceptions
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from functions.adapters import metrics
 from functions.core.errors import FlyertimeError, MisconfiguredError, UnavailableError
 
 if TYPE_CHECKING:
@@ -108,6 +109,12 @@ def _named_address() -> Iterator[None]:
 
 def as_flyertime_error(error: redis.RedisError | OSError) -> FlyertimeError:
     """Return what an error of the client means to our callers; the original's text may hold secrets and is dropped."""
+    meaning = _meaning_of(error)
+    metrics.STORE_ERRORS.of(meaning.code).add()
+    return meaning
+
+
+def _meaning_of(error: redis.RedisError | OSError) -> FlyertimeError:
     code = _code_of(error)
     if isinstance(error, redis.AuthenticationError | exceptions.NoPermissionError):
         return MisconfiguredError("store_refused", "the store refuses our user or password")

@@ -10,7 +10,7 @@ import redis
 import redis.asyncio
 from redis.exceptions import NoScriptError
 
-from functions.adapters import redis_client
+from functions.adapters import metrics, redis_client
 from functions.adapters.redis_client import load_script, translated_errors
 from functions.core import shards as sharding
 from functions.core.errors import FlyertimeError, MisconfiguredError
@@ -105,6 +105,7 @@ class RedisStore:
         await self.shards()
         return self._pipeline
 
+    @metrics.timed_trip("append")
     async def append(self, batches: Sequence[ShardBatch], window: int) -> list[Appended | Seen | FlyertimeError]:
         """Write each batch to its shard's log, all in one trip; each answer stands for itself.
 
@@ -140,11 +141,13 @@ class RedisStore:
             for reply in await self._call_script(_APPEND, calls)
         ]
 
+    @metrics.timed_trip("add_duplicates")
     async def add_duplicates(self, shard: int, events: int) -> None:
         """Count repeats of events where there is nothing to write beside them."""
         with translated_errors():
             await self._redis.hincrby(self.keys.ledger(shard), "duplicate", events)
 
+    @metrics.timed_trip("ledgers")
     async def ledgers(self) -> list[ShardLedger]:
         """Return every shard's books."""
         calls: list[tuple[list[str], list[Any]]] = [
@@ -157,6 +160,7 @@ class RedisStore:
             ledgers.append(ledger_from(shard, reply))
         return ledgers
 
+    @metrics.timed_trip("load")
     async def load(self) -> StoreLoad:
         """Return how much is pending and how full the store is."""
         pending_events = sum(ledger.pending for ledger in await self.ledgers())
@@ -164,12 +168,14 @@ class RedisStore:
             memory: Any = await self._redis.info("memory")
         return StoreLoad(pending_events, int(memory["used_memory"]), int(memory.get("maxmemory", 0)))
 
+    @metrics.timed_trip("time")
     async def now_ms(self) -> int:
         """Return the store's time, which stamps the log, in milliseconds since 1970."""
         with translated_errors():
             seconds, microseconds = await self._redis.time()
         return int(seconds) * 1000 + int(microseconds) // 1000
 
+    @metrics.timed_trip("request_flush")
     async def request_flush(self) -> int:
         """Ask that everything received until now be folded without delay; return that moment in milliseconds."""
         now_ms = await self.now_ms()
@@ -177,12 +183,14 @@ class RedisStore:
             await self._redis.set(self.keys.flush, now_ms)
         return now_ms
 
+    @metrics.timed_trip("flush_requested")
     async def flush_requested_ms(self) -> int | None:
         """Return up to which moment a flush was asked for; None where none ever was."""
         with translated_errors():
             value = await self._redis.get(self.keys.flush)
         return None if value is None else int(value)
 
+    @metrics.timed_trip("versions")
     async def versions(self) -> list[int]:
         """Return the version of each shard's part of the report: one small number a shard, for the ETag."""
         shards = await self.shards()
@@ -192,6 +200,7 @@ class RedisStore:
                 pipe.hget(self.keys.ledger(shard), "version")
             return [int(value or 0) for value in await pipe.execute()]
 
+    @metrics.timed_trip("averages")
     async def averages(self, merchant: str | None = None) -> list[ShardAverages]:
         """Return every shard's averages, each with the version that it was read at."""
         return [await self._shard_averages(shard, merchant) for shard in range(await self.shards())]
@@ -204,6 +213,7 @@ class RedisStore:
             version, averages = await pipe.execute()
         return ShardAverages(int(version or 0), averages)
 
+    @metrics.timed_trip("average")
     async def average_of(self, user_id: str, merchant: str | None = None) -> tuple[int, bytes | None]:
         """Return the version of the user's shard, and the user's packed seconds and sessions (None: no such user)."""
         shard = sharding.shard_of(user_id, await self.shards())
@@ -214,6 +224,7 @@ class RedisStore:
             version, average = await pipe.execute()
         return int(version or 0), average
 
+    @metrics.timed_trip("runs")
     async def runs(self, count: int = 10) -> list[dict[str, str]]:
         """Return what the last runs did, the newest first."""
         with translated_errors():

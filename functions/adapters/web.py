@@ -9,6 +9,7 @@ import msgspec
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
+from functions.adapters import metrics
 from functions.core.errors import FlyertimeError, MisconfiguredError, RequestRefusedError, UnavailableError
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ async def read_body(request: Request, limit_bytes: int) -> bytes:
             raise _too_large(limit_bytes)
         parts.append(part)
         if not message.get("more_body", False):
+            metrics.body_sizes.observe(size)
             return b"".join(parts)
 
 
@@ -96,6 +98,7 @@ def empty_reply(status: int = 204) -> Response:
 
 def problem_reply(status: int, code: str, detail: str, headers: Mapping[str, str] | None = None) -> Response:
     """Return a refusal as problem details (RFC 9457); ``code`` is stable, ``detail`` is for people."""
+    metrics.ERRORS.of(code).add()
     problem = {"type": "about:blank", "title": code.replace("_", " "), "status": status, "code": code, "detail": detail}
     return Response(
         msgspec.json.encode(problem), status, media_type=PROBLEM_TYPE, headers={**NO_STORE, **(headers or {})}

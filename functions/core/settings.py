@@ -211,6 +211,19 @@ class Settings:
         "INFO", "least severe level that is logged", choices=("DEBUG", "INFO", "WARNING", "ERROR")
     )
 
+    access_log: str = _setting(
+        "problems",
+        "which requests are logged: status 400 and above and slow ones, at most 20 a second; all; or none",
+        choices=("problems", "all", "off"),
+    )
+    slow_request_s: float = _setting(1.0, "seconds; a request that takes longer is logged as slow", low=0)
+    metrics: str = _setting(
+        "direct",
+        "who may read `GET /metrics`: only who asks the process itself, not through a proxy as Knative's route is; "
+        "everybody; or nobody",
+        choices=("direct", "on", "off"),
+    )
+
     @property
     def policy(self) -> policy_.Policy:
         """When trigger starts a run."""

@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from functions.adapters import web
+from functions.adapters.exchange import waits_by_wish
 from functions.adapters.redis_store import RedisStore
 from functions.core.errors import RequestRefusedError
 from functions.core.events import Limits
@@ -15,6 +16,7 @@ from functions.core.ledger import position_of
 from functions.core.pressure import Ceiling
 from functions.core.report import json_array, rows_of
 from functions.ingest import decoding
+from functions.ingest.counting import take_note
 from functions.ingest.group_commit import GroupCommit
 from functions.ingest.pressure import Pressure
 from functions.ingest.signals import Signals
@@ -101,6 +103,7 @@ class IngestHandler:
             return web.json_bytes_reply(outcome.body(), status, {**counts, **(_RETRY if status == 503 else {})})
         wait_s = min(web.preferred_wait_s(headers), self._settings.max_wait_s)
         if wait_s:
+            waits_by_wish()
             shards = set(submissions.columns.places_by_shard(await self._store.shards()))
             counts["preference-applied"] = f"wait={wait_s}"
             counts["flyertime-folded"] = "true" if await self._folded(shards, wait_s) else "false"
@@ -123,7 +126,9 @@ class IngestHandler:
                 "too_many_events", f"at most {self._settings.max_request_events} events in one request", status=413
             )
         self._pressure.check()
-        return Outcome(submissions, await self._group_commit.submit(submissions))
+        outcome = Outcome(submissions, await self._group_commit.submit(submissions))
+        take_note(submissions, outcome)
+        return outcome
 
     async def _write(self, events: EventColumns, digests: Sequence[bytes | None]) -> Sequence[Verdict]:
         window = int(self._clock()) // self._settings.dedupe_window_s

@@ -9,7 +9,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Final
 
-from functions.adapters import event_sink
+from functions.adapters import event_sink, metrics
 from functions.core import event_types
 from functions.core.errors import UnavailableError
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _FAREWELL_S: Final = 5.0
+_delivered: Final = metrics.SIGNALS.of("delivered")
+_lost: Final = metrics.SIGNALS.of("lost")
 
 
 def reached_shard(appended: Mapping[int, Appended], part_events: int) -> int | None:
@@ -74,5 +76,7 @@ class Signals:
             await event_sink.deliver(
                 url, event_type, source, data, event_id=event_id, timeout_s=self._settings.sink_timeout_s
             )
+            _delivered.add()
         except UnavailableError as e:
+            _lost.add()
             logger.warning("%s not delivered, the ping will do: %s", event_type, e.message)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -24,6 +24,23 @@ class Verdict(StrEnum):
     """It will never be taken as it is; the faults say why."""
     RETRY = "retry"
     """It could not be written; send it again."""
+
+
+class Counts(NamedTuple):
+    """Events by verdict."""
+
+    accepted: int = 0
+    duplicate: int = 0
+    rejected: int = 0
+    retry: int = 0
+
+
+def counts_of(verdicts: Sequence[Verdict]) -> Counts:
+    """Count verdicts; where all events were taken there are no others to look for."""
+    accepted = verdicts.count(Verdict.ACCEPTED)
+    if accepted == len(verdicts):
+        return Counts(accepted)
+    return Counts(*map(verdicts.count, Verdict))
 
 
 class _Fault(msgspec.Struct, gc=False):
@@ -50,7 +67,7 @@ class _Body(msgspec.Struct, gc=False):
 class Outcome:
     """The verdicts on a request's events."""
 
-    __slots__ = ("_submissions", "verdicts")
+    __slots__ = ("_submissions", "counts", "verdicts")
 
     def __init__(self, submissions: Submissions, written: Sequence[Verdict]) -> None:
         """Put together what became of those that could be taken (in their order) and those that could not."""
@@ -60,10 +77,11 @@ class Outcome:
             taken = iter(written)
             refused = submissions.refused
             self.verdicts = [Verdict.REJECTED if place in refused else next(taken) for place in range(len(submissions))]
+        self.counts = counts_of(self.verdicts)
 
     def count(self, verdict: Verdict) -> int:
         """Return the number of events with a verdict."""
-        return self.verdicts.count(verdict)
+        return int(getattr(self.counts, verdict.value))
 
     @property
     def status(self) -> int:
@@ -72,7 +90,7 @@ class Outcome:
         503 where something must be sent again, which is safe for all of it; 400 where nothing at all was acceptable;
         else 202.
         """
-        if Verdict.RETRY in self.verdicts:
+        if self.counts.retry:
             return 503
         if self._submissions.refused and len(self._submissions.refused) == len(self.verdicts):
             return 400
@@ -80,7 +98,7 @@ class Outcome:
 
     def body(self, *, minimal: bool = False) -> bytes:
         """Return the counts, and each event's verdict in the order sent, as JSON; minimal leaves out those accepted."""
-        ids, refused, count = self._submissions.ids, self._submissions.refused, self.verdicts.count
+        ids, refused = self._submissions.ids, self._submissions.refused
         events = [
             _Event(index, event_id, verdict)
             for index, (event_id, verdict) in enumerate(zip(ids, self.verdicts, strict=True))
@@ -90,8 +108,4 @@ class Outcome:
             refusal = refused.get(event.index)
             if refusal is not None:
                 event.faults = [_Fault(fault.code, fault.pointer, fault.reason) for fault in refusal.faults]
-        return msgspec.json.encode(
-            _Body(
-                count(Verdict.ACCEPTED), count(Verdict.DUPLICATE), count(Verdict.REJECTED), count(Verdict.RETRY), events
-            )
-        )
+        return msgspec.json.encode(_Body(*self.counts, events))

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-service = Service("report", ReportHandler)
+service = Service("report", ReportHandler, ("/", "/users/{user_id}"))
 
 
 @functions_framework.aio.http

@@ -11,7 +11,7 @@ import dataclasses
 import logging
 from typing import TYPE_CHECKING, Final
 
-from functions.adapters import cloud_events, web
+from functions.adapters import cloud_events, metrics, web
 from functions.adapters.cloud_events import Received, Refused
 from functions.adapters.redis_store import RedisStore
 from functions.core.errors import FlyertimeError, MisconfiguredError, RequestRefusedError
@@ -114,7 +114,7 @@ class TriggerHandler:
 
     async def _look_and_launch(self) -> Look:
         look = await self._look()
-        _log(look)
+        _take_note(look)
         if isinstance(look.decision, Launch):
             look = dataclasses.replace(look, started=await self._launch(look.decision))
         return look
@@ -131,6 +131,7 @@ class TriggerHandler:
 
     async def _launch(self, launch: Launch) -> bool:
         started = await self._launcher.launch(launch)
+        metrics.LAUNCHES.of("started" if started else "existed").add()
         logger.info(
             "run %s %s: %s",
             launch.name,
@@ -156,9 +157,10 @@ def _accepted(received: Sequence[Received | Refused]) -> list[Received]:
     return events
 
 
-def _log(look: Look) -> None:
-    """Say why no run is started, the louder the more it needs a person."""
+def _take_note(look: Look) -> None:
+    """Count the decision, and say why no run is started, the louder the more it needs a person."""
     decision = look.decision
+    metrics.DECISIONS.of("launch" if isinstance(decision, Launch) else "wait", decision.cause.value).add()
     if isinstance(decision, Wait):
         level = logging.DEBUG
         if decision.cause in {Cause.EXHAUSTED, Cause.LOST}:

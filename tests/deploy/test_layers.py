@@ -44,6 +44,8 @@ OWNERS = {
     "pyspark": ("spark.",),
     "pyarrow": ("spark.",),
     "numpy": ("spark.",),
+    "prometheus_client": ("functions.adapters.prometheus",),
+    "opentelemetry": ("functions.adapters.tracing",),
     "click": ("functions.cli", "functions.local.demo"),
 }
 """Library to the modules, by prefix, that may import it."""

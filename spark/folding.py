@@ -7,6 +7,7 @@ overtaken changes nothing and its round is read again.
 from __future__ import annotations
 
 import dataclasses
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -57,8 +58,15 @@ class Folded:
     retryable: bool = False
 
 
-def fold_shard(store: ShardStore, shard: int, upto: str, round_events: int) -> Folded:
+def fold_shard(store: ShardStore, shard: int, upto: str, round_events: int, most_rounds: int = sys.maxsize) -> Folded:
     """Fold a shard's log up to and including the entry ``upto``, in rounds of about ``round_events`` events.
+
+    Args:
+        store: Where it is.
+        shard: Which one.
+        upto: The last entry to fold.
+        round_events: Events that are folded and committed at once.
+        most_rounds: Rounds after which the rest is left for another time.
 
     Raises:
         UnavailableError: The store does not answer.
@@ -69,7 +77,7 @@ def fold_shard(store: ShardStore, shard: int, upto: str, round_events: int) -> F
     in_a_row = 0
     ledger = store.ledger(shard)
     entries = store.log(shard, ledger.folded_to, upto)
-    while position_of(ledger.folded_to) < position_of(upto):
+    while done.rounds < most_rounds and position_of(ledger.folded_to) < position_of(upto):
         batch = _read_round(entries, round_events)
         if not batch.entries:
             break  # what the bound named is gone: another job has folded it, or the store was set back

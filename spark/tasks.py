@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+import sys
+from typing import TYPE_CHECKING, Final
 
 from functions.adapters.redis_shard import ShardStore
 from functions.core import settings as settings_
@@ -16,16 +17,21 @@ if TYPE_CHECKING:
     from spark.planning import ShardBound
 
 
+ROUNDS_A_PASS: Final = 10
+"""Of one shard, where the run lingers: it then looks again, and a hot shard does not keep the others waiting."""
+
+
 def fold_groups(groups: Iterable[Sequence[ShardBound]]) -> Iterator[Folded]:
     """Fold groups of shards, each from its log to its commit; one that fails does not hold up the others."""
     from spark.folding import Folded, fold_shard  # noqa: PLC0415  # the driver has no use for Arrow and NumPy
 
     settings = settings_.parse(os.environ)
+    most_rounds = ROUNDS_A_PASS if settings.linger_s else sys.maxsize
     store = ShardStore(settings)
     try:
         for bound in (bound for group in groups for bound in group):
             try:
-                yield fold_shard(store, bound.shard, bound.upto, settings.round_events)
+                yield fold_shard(store, bound.shard, bound.upto, settings.round_events, most_rounds)
             except FlyertimeError as e:
                 yield Folded(bound.shard, error=e.message, retryable=isinstance(e, UnavailableError))
     finally:

@@ -161,12 +161,15 @@ class Settings:
     driver_memory: str = _setting("1g", "memory of the driver's JVM, such as 512m or 2g")
     executors: int = _setting(2, "executors of a run; with FLYERTIME_MAX_EXECUTORS the fewest", low=1)
     max_executors: int | None = _setting(
-        None, "executors that a run may grow to (dynamic allocation); unset: their number is fixed", low=1
+        None,
+        "executors that a run may grow to: a core for each million events pending, at most one a shard; unset: fixed",
+        low=1,
     )
     executor_cores: int = _setting(1, "cores of an executor, each working on one shard at a time", low=1)
     executor_memory: str = _setting("1g", "memory of an executor's JVM, such as 512m or 2g")
-    executor_memory_overhead: str = _setting(
-        "1g", "memory of an executor outside the JVM; folding happens there, in Python"
+    executor_memory_overhead: str | None = _setting(
+        None,
+        "memory of an executor outside the JVM, where it folds; unset: a core's 192 MB and 4 KB an event of a round",
     )
     spark_node_selector: str | None = _setting(
         None, "labels of the nodes for driver and executors: `key=value,key=value`, or a JSON object"

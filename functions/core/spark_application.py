@@ -18,6 +18,7 @@ from urllib.parse import parse_qs, urlsplit
 from functions.core.errors import MisconfiguredError
 from functions.core.settings import PREFIX
 from functions.core.spark_application_rules import PASSWORD_VARIABLE, faults_of
+from functions.core.spark_sizing import executors_of, memory_overhead_of
 from functions.core.spark_states import ATTEMPT, BACKLOG
 from functions.core.spark_template import GROUP, KIND, MANAGED_BY, MANAGER, PIPELINE, VERSION, checked, merged
 
@@ -51,7 +52,7 @@ def build(launch: Launch, settings: Settings, template: object = None) -> dict[s
     faults = _store_faults(settings)
     given, template_faults = checked(template)
     faults += template_faults
-    application: dict[str, Any] = merged(_from_settings(settings, faults), given)
+    application: dict[str, Any] = merged(_from_settings(launch, settings, faults), given)
     _claim(application, launch, settings)
     faults += faults_of(application)
     if faults:
@@ -87,7 +88,7 @@ def pairs_of(text: str | None, variable: str, faults: list[str]) -> dict[str, st
     return {key.strip(): value.strip() for key, _, value in parts}
 
 
-def _from_settings(settings: Settings, faults: list[str]) -> dict[str, Any]:
+def _from_settings(launch: Launch, settings: Settings, faults: list[str]) -> dict[str, Any]:
     security = {
         "runAsUser": _SPARK_USER,
         "runAsGroup": _SPARK_USER,
@@ -115,7 +116,7 @@ def _from_settings(settings: Settings, faults: list[str]) -> dict[str, Any]:
         "executor": {
             "cores": settings.executor_cores,
             "memory": settings.executor_memory,
-            "memoryOverhead": settings.executor_memory_overhead,
+            "memoryOverhead": memory_overhead_of(settings),
             "env": _variables(settings),
             "securityContext": security,
         },
@@ -127,7 +128,7 @@ def _from_settings(settings: Settings, faults: list[str]) -> dict[str, Any]:
     else:
         spec["dynamicAllocation"] = {
             "enabled": True,
-            "initialExecutors": settings.executors,
+            "initialExecutors": executors_of(launch.pending_events, settings),
             "minExecutors": settings.executors,
             "maxExecutors": settings.max_executors,
         }

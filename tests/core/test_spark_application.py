@@ -118,6 +118,14 @@ def test_a_run_is_told_its_name_and_is_never_restarted() -> None:
     assert PLAIN.spark_ttl_s == spec["timeToLiveSeconds"]
 
 
+def test_a_large_backlog_begins_with_more_executors() -> None:
+    """By the rule of spark_sizing, within the bounds that the settings give."""
+    launch = dataclasses.replace(LAUNCH, pending_events=5_000_000)
+    allocation = build(launch, dataclasses.replace(PLAIN, max_executors=9))["spec"]["dynamicAllocation"]
+
+    assert {"enabled": True, "initialExecutors": 5, "minExecutors": 2, "maxExecutors": 9} == allocation
+
+
 @pytest.mark.parametrize("pod", ["driver", "executor"])
 def test_the_job_has_triggers_settings(pod: str) -> None:
     """Driver and executors know the store as trigger does, or as their own namespace does."""

@@ -16,6 +16,8 @@ from functions.core.settings import Settings
 from functions.core.shards import shard_of
 from functions.core.spans import average_hours, pack_spans, spans_of, totals_of, unpack_average
 from spark.folding import DamagedLogError, DamagedStateError, fold_shard
+from spark.running import bounds_of
+from spark.tasks import ROUNDS_A_PASS, fold_groups
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -204,6 +206,34 @@ def test_rounds_bound_what_is_folded_at_once(filled: tuple[Settings, list[Event]
     rounds = [folded.rounds for folded in fold(settings, round_events=50)]
 
     assert all(round_count >= 4 for round_count in rounds)
+
+
+def test_a_run_that_lingers_leaves_the_rest_of_a_hot_shard_for_its_next_look(
+    fresh: Callable[[], Settings],
+    fill_log: Callable[[Settings, Iterable[list[Event]]], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One user has everything: so many rounds, then the others have their turn."""
+    settings = fresh()
+    hot = shard_of("u", SHARDS)
+    fill_log(settings, [[Event(number, "u", "flyer_open", "f", "m")] * 10 for number in range(30)])
+    fill_log(settings, [[Event(1, f"u{number}", "flyer_open", "f", "m")] for number in range(20)])
+    for name, value in (
+        ("REDIS_URL", settings.redis_url),
+        ("NAMESPACE", settings.namespace),
+        ("ROUND_EVENTS", "10"),
+        ("LINGER_S", "1"),
+    ):
+        monkeypatch.setenv(f"FLYERTIME_{name}", value)
+    passes = [
+        {folded.shard: folded.rounds for folded in fold_groups([bounds])}
+        for _ in range(4)
+        if (bounds := bounds_of(settings))
+    ]
+
+    assert [ROUNDS_A_PASS, ROUNDS_A_PASS] == [rounds[hot] for rounds in passes[:2]]
+    assert all(1 - hot not in rounds for rounds in passes[1:])
+    assert not bounds_of(settings)
 
 
 def test_entries_after_the_bound_stay(

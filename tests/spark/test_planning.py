@@ -46,3 +46,11 @@ def test_no_group_is_much_larger_than_it_must_be(backlogs: list[int], most: int)
 def test_a_backlog_gets_as_many_tasks_as_it_is_worth(pending_events: int, tasks: int) -> None:
     """On four cores: few events are one task's work, many are spread over all cores, very many are cut smaller."""
     assert tasks == tasks_for(pending_events, 4)
+
+
+def test_a_hot_shard_shares_its_task_with_no_other() -> None:
+    """The others are folded meanwhile, by the other tasks."""
+    bounds = [ShardBound(0, "1-0", 10_000_000), *(ShardBound(shard, "1-0", 1000) for shard in range(1, 16))]
+    groups = groups_of(bounds, tasks_for(sum(bound.pending_events for bound in bounds), 4))
+
+    assert [bounds[0]] in groups

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import click
 
+from functions.cli_keys import keys
 from functions.core.errors import FlyertimeError, UnavailableError
 
 if TYPE_CHECKING:
@@ -50,6 +51,9 @@ def main() -> None:
     flyertime generate | flyertime replay -      send events to it
     flyertime flush --wait; flyertime report     fold them, and read the report
     """  # noqa: D301  # \b is click's mark for a block that keeps its lines
+
+
+main.add_command(keys)
 
 
 @main.command()
@@ -128,6 +132,7 @@ def generate(events: int, users: int, merchants: int, start: str, seed: int, out
     "--format", "record_format", type=click.Choice(["json", "ndjson", "csv"]), help="[default: looks at FILE]"
 )
 @click.option("--source", help="CloudEvents source of raw records.  [default: the file's name]")
+@click.option("--key", envvar="FLYERTIME_KEY", help="Write key, where ingest asks for one; better in FLYERTIME_KEY.")
 def replay(
     file: BinaryIO,
     url: str | None,
@@ -138,6 +143,7 @@ def replay(
     tries: int,
     record_format: str | None,
     source: str | None,
+    key: str | None,
 ) -> None:
     """Send recorded events to ingest: a JSON array, NDJSON or CSV; - is standard input.
 
@@ -152,7 +158,9 @@ def replay(
     name = source or f"/flyertime/replay/{Path(getattr(file, 'name', '-')).name.strip('<>')}"
     pace = Pace(mode, batch, rate, senders, tries)
     shown = _Counter("events")
-    summary = asyncio.run(replay_events(read_events(file, name, record_format), url, pace, on_progress=shown.add))
+    summary = asyncio.run(
+        replay_events(read_events(file, name, record_format), url, pace, key=key, on_progress=shown.add)
+    )
     shown.end()
     for verdict, count in sorted(summary.counts.items()):
         click.echo(f"{verdict:10} {count:>10,}")

@@ -135,6 +135,8 @@ def serve_function(tmp_path_factory: pytest.TempPathFactory) -> ServeFunction:
             "FLYERTIME_REDIS_URL": settings.redis_url,
             "FLYERTIME_NAMESPACE": settings.namespace,
             "FLYERTIME_SHARDS": str(settings.shards or ""),
+            "FLYERTIME_WRITE_AUTH": settings.write_auth if settings.write_keys else "off",
+            "FLYERTIME_WRITE_KEYS": settings.write_keys or "",
         }
         process = FunctionProcess(target, {**needed, **environment}, tmp_path_factory.mktemp(target) / "log")
         try:

@@ -82,6 +82,7 @@ def test_the_port_is_the_one_that_knative_sets(settings: Settings) -> None:
         "PORT": str(port),
         "FUNCTION_TARGET": "ingest",
         "FLYERTIME_REDIS_URL": settings.redis_url,
+        "FLYERTIME_WRITE_AUTH": "off",
     }
     process = subprocess.Popen(
         [sys.executable, "-m", "functions.server"], env=environment, stderr=subprocess.DEVNULL, cwd=ROOT

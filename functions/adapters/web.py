@@ -138,7 +138,7 @@ async def answered(handle: Callable[[Request], Awaitable[Response]], request: Re
     try:
         return await handle(request)
     except RequestRefusedError as e:
-        return problem_reply(e.status, e.code, e.message)
+        return problem_reply(e.status, e.code, e.message, e.headers)
     except UnavailableError as e:
         logger.warning("%s: %s", e.code, e.message)
         return problem_reply(503, e.code, e.message, {"retry-after": str(e.retry_after_s)})

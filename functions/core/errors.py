@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class FlyertimeError(Exception):
@@ -20,9 +24,11 @@ class FlyertimeError(Exception):
 class RequestRefusedError(FlyertimeError):
     """The request as a whole cannot be taken; sending it again unchanged will not help (4xx)."""
 
-    def __init__(self, code: str, message: str, *, status: int = 400) -> None:
+    def __init__(self, code: str, message: str, *, status: int = 400, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(code, message)
         self.status = status
+        self.headers = headers
+        """Of the reply, where the protocol asks for some."""
 
 
 class UnavailableError(FlyertimeError):

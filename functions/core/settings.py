@@ -70,6 +70,12 @@ class Settings:
     dedupe_window_s: int = _setting(
         21_600, "seconds; an event sent again with the same source and id counts once for one to two windows", low=1
     )
+    write_auth: str = _setting(
+        "keys", "who may write: who has one of the write keys, or everybody", choices=("keys", "off")
+    )
+    write_keys: str | None = _setting(
+        None, "the write keys: lines that `flyertime keys new` prints, apart by white space", secret=True
+    )
     max_body_bytes: int = _setting(
         8_388_608, "bytes; larger requests are refused with 413. About 30,000 events", low=1024
     )

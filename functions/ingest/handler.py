@@ -17,6 +17,7 @@ from functions.core.pressure import Ceiling
 from functions.core.report import json_array, rows_of
 from functions.ingest import decoding
 from functions.ingest.counting import take_note
+from functions.ingest.gate import Gate
 from functions.ingest.group_commit import GroupCommit
 from functions.ingest.pressure import Pressure
 from functions.ingest.signals import Signals
@@ -45,6 +46,7 @@ class IngestHandler:
 
     def __init__(self, settings: Settings, *, clock: Callable[[], float] = time.time) -> None:
         self._settings = settings
+        self._gate = Gate(settings)
         self._store = RedisStore(settings)
         self._clock = clock
         self._limits_of_s = -1
@@ -81,8 +83,10 @@ class IngestHandler:
 
     async def _cloud_events(self, request: Request) -> Response:
         headers = web.headers_of(request)
+        key = self._gate.admit(headers)
+        may_send = key.may_send if key is not None and key.source is not None else None
         body = await web.read_body(request, self._settings.max_body_bytes)
-        outcome = await self._take(decoding.cloud_events(headers, body, self._limits()))
+        outcome = await self._take(decoding.cloud_events(headers, body, self._limits(), may_send))
         status = outcome.status
         if status == 202 and web.wants_event_or_nothing(headers):
             return web.empty_reply()
@@ -94,6 +98,12 @@ class IngestHandler:
     async def _process(self, request: Request) -> Response:
         """Answer the older interface: an array of events in, the report's array out."""
         headers = web.headers_of(request)
+        key = self._gate.admit(headers)
+        if key is not None and key.source is not None:
+            raise RequestRefusedError(
+                "source_not_allowed", "this write key is bound to a source, and an array has none; send CloudEvents",
+                status=403,
+            )  # fmt: skip
         body = await web.read_body(request, self._settings.max_body_bytes)
         submissions = decoding.array(headers, body, self._limits())
         outcome = await self._take(submissions)

@@ -71,6 +71,7 @@ async def replay(
     url: str,
     pace: Pace,
     *,
+    key: str | None = None,
     on_progress: Callable[[int], None] = lambda _: None,
 ) -> Summary:
     """Send all events and return what became of them.
@@ -79,6 +80,7 @@ async def replay(
         events: CloudEvents as JSON objects, or records that could not be read.
         url: Of ingest.
         pace: How to send.
+        key: A write key, where ingest asks for one.
         on_progress: Called with the number of events that have just been settled.
     """
     summary = Summary()
@@ -86,7 +88,10 @@ async def replay(
     batches = _batches(events, pace, summary, on_progress)
     slots = _Slots(pace.rate_events_s)
     limits = httpx2.Limits(max_connections=pace.senders)
-    async with httpx2.AsyncClient(timeout=pace.timeout_s, limits=limits, trust_env=False) as client:
+    credentials = {"authorization": f"Bearer {key}"} if key else None
+    async with httpx2.AsyncClient(
+        timeout=pace.timeout_s, limits=limits, headers=credentials, trust_env=False
+    ) as client:
 
         async def send_all() -> None:
             # The senders share one iterator; between two of its steps no other runs.

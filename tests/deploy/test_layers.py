@@ -23,7 +23,8 @@ MAY_IMPORT = {
     "functions.asgi": {"functions.core", "functions.adapters", "functions.serving"},
     "functions.server": set(),
     "functions.local": {"functions.core", "functions.adapters", "functions.local"},
-    "functions.cli": {"functions.core", "functions.local"},
+    "functions.cli": {"functions.core", "functions.local", "functions.cli_keys"},
+    "functions.cli_keys": {"functions.core"},
     "functions.__main__": {"functions.cli"},
     "spark": {"functions.core", "functions.adapters.redis_shard", "spark"},
 }

@@ -1,0 +1,60 @@
+"""Who may write: a bearer token that fits one of the write keys."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from functions.core.access import AccessKey, AccessKeys, parse_keys
+from functions.core.errors import MisconfiguredError, RequestRefusedError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from functions.core.settings import Settings
+
+OFF: Final = "off"
+_CHALLENGE: Final = {"www-authenticate": 'Bearer realm="flyertime"'}
+
+
+class Gate:
+    """Lets in who has a key; everybody where that was asked for by name."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Read the keys.
+
+        Raises:
+            MisconfiguredError: There are none, and they were not switched off; or some key cannot be read.
+        """
+        self._keys: AccessKeys | None = None
+        if settings.write_auth == OFF:
+            return
+        try:
+            self._keys = parse_keys(settings.write_keys or "")
+        except ValueError as e:
+            raise MisconfiguredError("bad_settings", f"FLYERTIME_WRITE_KEYS: {e}") from None
+        if not self._keys.keys:
+            raise MisconfiguredError(
+                "no_write_keys",
+                "who may write? Set FLYERTIME_WRITE_KEYS to what `flyertime keys new NAME` prints, or "
+                "FLYERTIME_WRITE_AUTH=off where something else keeps strangers out",
+            )
+
+    def admit(self, headers: Mapping[str, str]) -> AccessKey | None:
+        """Return the sender's key; None where everybody may write.
+
+        Raises:
+            RequestRefusedError: There is no key in the request, or none that is valid (401).
+        """
+        if self._keys is None:
+            return None
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not token.strip():
+            raise RequestRefusedError(
+                "no_write_key", "send a write key: Authorization: Bearer ftw_…", status=401, headers=_CHALLENGE
+            )
+        key = self._keys.find(token.strip())
+        if key is None:
+            raise RequestRefusedError(
+                "unknown_write_key", "this write key is not valid, or no longer", status=401, headers=_CHALLENGE
+            )
+        return key

@@ -1,0 +1,110 @@
+"""Who may write."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import httpx2
+import pytest
+from click.testing import CliRunner
+
+from functions.cli import main
+from functions.core.access import AccessKey, sha256_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from functions.core.settings import Settings
+    from tests.conftest import FunctionProcess, ServeFunction
+
+KEYS = (AccessKey("phones", sha256_of("ftw_phones")), AccessKey("till", sha256_of("ftw_till"), "/till"))
+
+
+@pytest.fixture(scope="module")
+def guarded(serve_function: ServeFunction, ingest_settings: Settings) -> Iterator[FunctionProcess]:
+    """Ingest with two keys, one of them bound to a source."""
+    settings = dataclasses.replace(ingest_settings, write_keys="\n".join(key.line for key in KEYS))
+    with serve_function("ingest", settings) as process:
+        yield process
+
+
+def post(process: FunctionProcess, event: object, path: str = "/", **headers: str) -> httpx2.Response:
+    """Post an event in structured mode, or an array."""
+    kind = "application/json" if isinstance(event, list) else "application/cloudevents+json"
+    headers = {"content-type": kind, **headers}
+    return httpx2.post(process.url + path, content=json.dumps(event), headers=headers, timeout=10, trust_env=False)
+
+
+def test_who_has_a_key_may_write(guarded: FunctionProcess, structured: Any) -> None:
+    """By the bearer scheme, in any case."""
+    assert 202 == post(guarded, structured("1"), authorization="Bearer ftw_phones").status_code
+    assert 202 == post(guarded, structured("2"), authorization="bearer ftw_phones").status_code
+
+
+@pytest.mark.parametrize("path", ["/", "/api/process"])
+@pytest.mark.parametrize(
+    "authorization", ["Bearer ftw_stolen", "Basic ftw_phones", "ftw_phones", "Bearer", "Bearer ftw_phonesx"]
+)
+def test_everybody_else_may_not(guarded: FunctionProcess, structured: Any, path: str, authorization: str) -> None:
+    """401 with a challenge; what was sent is not repeated, in the reply or in the log."""
+    event = structured() if path == "/" else []
+    refused = post(guarded, event, path, authorization=authorization)
+
+    assert (401, 'Bearer realm="flyertime"') == (refused.status_code, refused.headers["www-authenticate"])
+    assert refused.json()["code"] in {"no_write_key", "unknown_write_key"}
+    assert "ftw_stolen" not in refused.text + guarded.log.read_text()
+    assert "ftw_phones" not in guarded.log.read_text()
+
+
+def test_health_is_everybodys(guarded: FunctionProcess) -> None:
+    """Probes have no keys."""
+    assert 200 == httpx2.get(f"{guarded.url}/api/health", trust_env=False).status_code
+
+
+def test_a_bound_key_writes_for_its_source_alone(guarded: FunctionProcess, structured: Any, app_event: Any) -> None:
+    """Each event of another source is rejected by name, and the others are taken; an array has no source."""
+    batch = [structured("1", source="/till/7"), structured("2", source="/phone")]
+    headers = {"content-type": "application/cloudevents-batch+json", "authorization": "Bearer ftw_till"}
+    events = httpx2.post(guarded.url, content=json.dumps(batch), headers=headers, trust_env=False).json()["events"]
+
+    assert ["accepted", "rejected"] == [event["verdict"] for event in events]
+    assert "source_not_allowed" == events[1]["faults"][0]["code"]
+    refused = post(guarded, [app_event()], "/api/process", authorization="Bearer ftw_till")
+    assert (403, "source_not_allowed") == (refused.status_code, refused.json()["code"])
+
+
+@pytest.mark.parametrize(
+    ("environment", "words"),
+    [
+        ({}, "FLYERTIME_WRITE_AUTH=off"),
+        ({"FLYERTIME_WRITE_KEYS": "ftw_secret"}, "FLYERTIME_WRITE_KEYS: key 1 must be"),
+    ],
+)
+def test_ingest_does_not_start_without_saying_who_may_write(environment: dict[str, str], words: str) -> None:
+    """Open to everybody only when told so by name; a token in the place of its hash is not repeated."""
+    ended = subprocess.run(
+        [sys.executable, "-c", "import functions.asgi"],
+        env={"PATH": "", "FUNCTION_TARGET": "ingest", **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert ended.returncode != 0
+    assert words in ended.stderr
+    assert "ftw_secret" not in ended.stderr
+
+
+def test_a_new_key_is_printed_once_and_fits_its_line() -> None:
+    """The token for the sender, the hash for the setting."""
+    printed = CliRunner().invoke(main, ["keys", "new", "phones", "--source", "/phone"])
+    token, line = (text.strip() for text in printed.output.splitlines()[1::2])
+
+    assert token.startswith("ftw_")
+    assert AccessKey("phones", sha256_of(token), "/phone").line == line
+    assert 2 == CliRunner().invoke(main, ["keys", "new", "two words"]).exit_code

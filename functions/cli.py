@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import click
 
+from functions import cli_history
 from functions.cli_keys import keys
 from functions.core.errors import FlyertimeError, UnavailableError
 
@@ -228,6 +229,9 @@ def flush(url: str | None, wait: bool, timeout_s: float) -> None:
         click.echo(f"folded; {pending:,} events came in since")
     else:
         click.echo("flush requested")
+
+
+cli_history.add_to(main, FOLDER)
 
 
 def _stack() -> dict[str, str]:

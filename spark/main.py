@@ -1,7 +1,8 @@
 """The job: fold what is in the log, and say what was done.
 
-``python -m spark.main --run NAME`` on one machine, or spark-submit's main file on a cluster. Settings come from the
-environment, of the driver and of the executors alike, so that no password is in an argument or in Spark's own messages.
+``python -m spark.main --run NAME`` on one machine, or spark-submit's main file on a cluster; with a
+command as the first argument it does that instead (see COMMANDS). Settings come from the environment, of the driver
+and of the executors alike, so that no password is in an argument or in Spark's own messages.
 
 Exit status: 0 folded, also when there was nothing to do; 1 failed; 2 wrong arguments or settings; 75 the store did not
 answer, try again.
@@ -10,6 +11,7 @@ answer, try again.
 from __future__ import annotations
 
 import argparse
+import importlib
 import logging
 import os
 import re
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("flyertime.job")
 
+COMMANDS: Final = {"backfill": "spark.backfill_command"}
+"""What else this file does, by its first argument; a fold loads none of it."""
+
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
 EXIT_TRY_AGAIN: Final = 75
@@ -40,11 +45,16 @@ EXIT_TRY_AGAIN: Final = 75
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the job and return its exit status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments and arguments[0] in COMMANDS:
+        status: int = importlib.import_module(COMMANDS[arguments[0]]).main(arguments[1:])
+        return status
     parser = argparse.ArgumentParser(
         prog="spark.main",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Fold the pending log into the state. Settings: FLYERTIME_* variables, see README.md.",
-        epilog="exit status: 0 folded, 1 failed, 2 wrong arguments or settings, 75 the store did not answer",
+        epilog="exit status: 0 folded, 1 failed, 2 wrong arguments or settings, 75 the store did not answer\n"
+        "`backfill --help` is about history",
     )
     parser.add_argument("--run", default="by-hand", help="name of this run, for the record (default: %(default)s)")
     run = parser.parse_args(arguments).run

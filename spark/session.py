@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def start_context(settings: Settings, run: str) -> Iterator[SparkContext]:
+def start_context(settings: Settings, run: str, *, sql: bool = False) -> Iterator[SparkContext]:
     """Start a Spark context, and stop it at the end.
 
     What spark-submit or the operator has set stays as it is; on one machine it listens on the loopback address only.
+    With ``sql`` the JVM does work of its own, and gets the memory and the compiler for it.
     """
     conf = SparkConf()
     conf.setIfMissing("spark.master", settings.spark_master or "local[*,4]")  # four tries a task, as on a cluster
@@ -30,8 +31,9 @@ def start_context(settings: Settings, run: str) -> Iterator[SparkContext]:
     if str(conf.get("spark.master")).startswith("local"):
         conf.setIfMissing("spark.driver.bindAddress", "127.0.0.1")
         conf.setIfMissing("spark.driver.host", "127.0.0.1")
-        conf.setIfMissing("spark.driver.memory", "512m")  # the JVM only passes shard numbers around
-        conf.setIfMissing("spark.driver.extraJavaOptions", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
+        # In a fold the JVM only passes shard numbers around.
+        conf.setIfMissing("spark.driver.memory", "2g" if sql else "512m")
+        conf.setIfMissing("spark.driver.extraJavaOptions", "" if sql else "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
     # Where nobody chose an interpreter for the workers, ours: it has what they import.
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     context = SparkContext(conf=conf)

@@ -60,6 +60,15 @@ _TEXT: Final = struct.Struct(">BI")
 
 
 @dataclass(frozen=True, slots=True)
+class BackfillPart:
+    """Which part of a backfill a change holds: with it, the shard's users up to a place are counted."""
+
+    backfill: str
+    upto: int
+    """CRC-32 of a user id."""
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """What a task makes of one shard, to replace what it read."""
 
@@ -69,13 +78,15 @@ class Change:
     folded_to: str
     """Last log entry folded; empty where the change comes from elsewhere than the log."""
     events: int
-    """Events in the entries folded."""
+    """Events in the entries folded, or in the part of a backfill."""
     report_changes: bool
     """Whether the report of all users shows anything else after this change."""
     spans: Pairs
     averages: Pairs
     merchants: Mapping[bytes, Pairs] = field(default_factory=dict)
     """Averages by merchant id (UTF-8)."""
+    part: BackfillPart | None = None
+    """Where the change comes from a backfill."""
 
     @property
     def users(self) -> int:
@@ -158,6 +169,8 @@ class ShardStore:
             int(change.report_changes),
             _packed(change.spans),
             _packed(change.averages),
+            change.part.backfill if change.part else "",
+            change.part.upto if change.part else 0,
         ]
         for merchant, pairs in change.merchants.items():
             arguments += (merchant, _packed(pairs))
@@ -170,6 +183,7 @@ class ShardStore:
                 keys.merchants(change.shard),
                 keys.averages(change.shard),
                 keys.versions(change.shard),
+                keys.backfilled(change.shard),
                 *(keys.averages(change.shard, merchant.decode()) for merchant in change.merchants),
             ],
             arguments,

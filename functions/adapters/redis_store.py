@@ -288,6 +288,7 @@ def ledger_from(shard: int, reply: Sequence[bytes]) -> ShardLedger:
         folded_to=fields.get("folded_to", "0-0"),
         commits=int(fields.get("commits", 0)),
         version=int(fields.get("version", 0)),
+        backfilled=int(fields.get("backfilled", 0)),
         oldest_pending_ms=int(oldest.partition("-")[0]) if oldest else None,
         newest_id=reply[1].decode() or None,
     )

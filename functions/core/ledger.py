@@ -30,6 +30,8 @@ class ShardLedger:
 
     Always grows; the report's ETag is made of these.
     """
+    backfilled: int = 0
+    """Flyer events of history that went into the state without passing the log."""
     oldest_pending_ms: int | None = None
     """When Redis received the oldest pending event; None where nothing is pending."""
     newest_id: str | None = None

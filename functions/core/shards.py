@@ -57,6 +57,11 @@ class Keys:
         """Capped stream: rejected events as received, with the reason."""
         return f"{{{self.namespace}}}:quarantine"
 
+    @property
+    def backfills(self) -> str:
+        """Hash: backfill id to what it read, and how far it came (JSON)."""
+        return f"{{{self.namespace}}}:backfills"
+
     def events(self, shard: int) -> str:
         """Stream: the pending log."""
         return f"{{{self.namespace}:{shard}}}:events"
@@ -85,3 +90,7 @@ class Keys:
     def versions(self, shard: int) -> str:
         """Hash: merchant to the moment (microseconds, Redis clock) at which its averages last changed in this shard."""
         return f"{{{self.namespace}:{shard}}}:versions"
+
+    def backfilled(self, shard: int) -> str:
+        """Hash: backfill id to the last place (CRC-32 of the user id) of the shard's users that is counted."""
+        return f"{{{self.namespace}:{shard}}}:backfilled"

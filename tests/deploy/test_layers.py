@@ -23,10 +23,11 @@ MAY_IMPORT = {
     "functions.asgi": {"functions.core", "functions.adapters", "functions.serving"},
     "functions.server": {"functions.core"},
     "functions.local": {"functions.core", "functions.adapters", "functions.local"},
-    "functions.cli": {"functions.core", "functions.local", "functions.cli_keys"},
+    "functions.cli": {"functions.core", "functions.local", "functions.cli_history", "functions.cli_keys"},
+    "functions.cli_history": set(),
     "functions.cli_keys": {"functions.core"},
     "functions.__main__": {"functions.cli"},
-    "spark": {"functions.core", "functions.adapters.redis_shard", "spark"},
+    "spark": {"functions.core", "functions.adapters.redis_shard", "functions.adapters.redis_history", "spark"},
 }
 """Layer to what of ours it may import."""
 
@@ -54,7 +55,7 @@ OWNERS = {
 READS_ENVIRONMENT = (
     "functions.serving", "functions.asgi", "functions.server", "functions.cli", "functions.local.",
     "functions.trigger.main", "functions.adapters.spark_local",
-    "spark.main", "spark.tasks", "spark.sources", "spark.session",
+    "spark.main", "spark.tasks", "spark.sources", "spark.session", "spark.backfill",
 )  # fmt: skip
 
 

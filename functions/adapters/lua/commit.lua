@@ -6,15 +6,18 @@
 --       4 merchants  set     merchants that have an averages hash here
 --       5 averages   hash    user -> packed seconds and sessions
 --       6 versions   hash    merchant -> moment of the last change of its averages, microseconds
---       7.. averages of one merchant each, hash, in the order of ARGV's merchants
+--       7 backfilled hash   backfill id -> last place of the shard's users that is counted
+--       8.. averages of one merchant each, hash, in the order of ARGV's merchants
 -- ARGV  1  commits that the task saw in the ledger: the fencing token
 --       2  id of the last log entry that it folded; '' where it folded none of the log (a backfill)
---       3  number of events in the entries it folded
+--       3  number of events in the entries it folded, or in the part of a backfill
 --       4  1 where the report changes, else 0
 --       5  pairs of spans; pairs are names and values in turn, as one MessagePack array: one argument where thousands would
 --          each be parsed and copied once more
 --       6  pairs of averages
---       7.. name of a merchant and the pairs of its averages, in turn
+--       7  id of the backfill that the change comes from, '' where it comes from the log
+--       8  the place up to which this commit counts that backfill's users
+--       9.. name of a merchant and the pairs of its averages, in turn
 --
 -- Returns {1, commits, version} where it wrote, {0, reason} where it changed nothing: 'changed' when another commit came
 -- first, 'log lost' when the log no longer holds what the task folded (the store was set back).
@@ -56,7 +59,7 @@ end
 
 write(KEYS[3], ARGV[5])
 write(KEYS[5], ARGV[6])
-for key = 7, #KEYS do
+for key = 8, #KEYS do
   local merchant = ARGV[2 * key - 7]
   redis.call('SADD', KEYS[4], merchant)
   write(KEYS[key], ARGV[2 * key - 6])
@@ -66,6 +69,10 @@ end
 if folded_to ~= '' then
   redis.call('HINCRBY', KEYS[1], 'folded', events)
   redis.call('HSET', KEYS[1], 'folded_to', folded_to)
+end
+if ARGV[7] ~= '' then
+  redis.call('HSET', KEYS[7], ARGV[7], ARGV[8])
+  redis.call('HINCRBY', KEYS[1], 'backfilled', events)
 end
 local version
 if ARGV[4] == '1' then

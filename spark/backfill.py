@@ -1,0 +1,249 @@
+"""Backfill: history from files into the state, once, whatever is interrupted and started again.
+
+Rows are checked and made into spans by Spark, brought to their shards, and merged there as a fold merges its own
+(spark/backfill_parts.py). The log is not touched, so events go on coming in and being folded meanwhile.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import pyarrow as pa
+from pyspark.sql import Observation
+from pyspark.sql import functions as F  # noqa: N812  # the name that every Spark user knows
+
+from functions.adapters.redis_history import HistoryStore
+from functions.core import settings as settings_
+from functions.core.errors import MisconfiguredError
+from spark.backfill_parts import merge_part, parts_of
+from spark.history_input import columns_from, files_of, read
+from spark.history_rows import checked
+from spark.transforms import spans_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from pyspark.sql import DataFrame, SparkSession
+
+    from functions.core.settings import Settings
+
+logger = logging.getLogger("flyertime.backfill")
+
+_KEPT: Final = ("rows", "rejected", "rows_rejected", "flyer_events", "users", "rejects")
+"""What stays on record."""
+_DONE: Final = pa.schema([(name, pa.int64()) for name in ("shard", "events", "users", "commits", "superseded")])
+_DONE_SCHEMA: Final = ", ".join(f"{name} long" for name in _DONE.names)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What to read, and how."""
+
+    uri: str
+    format: str
+    columns: dict[str, str] = field(default_factory=dict)
+    """Field to column, where they differ."""
+    options: dict[str, str] = field(default_factory=dict)
+    """Of Spark's reader."""
+    unit: str | None = None
+    """Of timestamps that are whole numbers."""
+
+    @property
+    def digest(self) -> str:
+        """Return a name that follows from all of it."""
+        parts = [self.uri, self.format, self.columns, self.options, self.unit]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
+
+
+@dataclass(slots=True)
+class Backfilled:
+    """What a backfill did, over all its starts."""
+
+    backfill: str
+    rows: int = 0
+    rejected: dict[str, int] = field(default_factory=dict)
+    """Rows by fault; a row with two faults counts for each."""
+    rows_rejected: int = 0
+    flyer_events: int = 0
+    """Counted by this start; earlier ones may have counted others."""
+    users: int = 0
+    commits: int = 0
+    seconds: float = 0.0
+    was_done: bool = False
+    """An earlier start had completed it: nothing was read."""
+    rejects: str = ""
+    """Where the rejected rows are."""
+
+
+def environment_settings() -> Settings:
+    """Return the settings of a process on an executor: no password goes through Spark's own messages."""
+    return settings_.parse(os.environ)
+
+
+def backfill(
+    spark: SparkSession,
+    settings: Settings,
+    source: Source,
+    name: str | None,
+    rejects: str | None,
+    worker_settings: Callable[[], Settings] = environment_settings,
+) -> Backfilled:
+    """Count the history once.
+
+    Args:
+        spark: Where the work is done; its own settings stay as they are.
+        settings: Of the pipeline.
+        source: What to read.
+        name: The backfill's id; by default it follows from the source.
+        rejects: Folder for the rows that are not events, with their faults; None only counts them.
+        worker_settings: How a task comes by the settings.
+
+    Raises:
+        MisconfiguredError: The input cannot be read, or is another one than at the first start under this id.
+        UnavailableError: The store does not answer.
+    """
+    started_s = time.monotonic()
+    result = Backfilled(name or source.digest)
+    columns = columns_from(source.columns)
+    spark = spark.newSession()
+    spark.conf.set("spark.sql.session.timeZone", "UTC")
+    store = HistoryStore(settings)
+    try:
+        shards = store.lay_out()
+        record = _registered(store, spark, source, result.backfill)
+        if record["state"] == "done":
+            return _as_recorded(result, record)
+        logger.info("backfill %s: %d files, %d bytes", result.backfill, record["files"], record["bytes"])
+        future_us = settings.max_future_s * 1_000_000  # from the first start: so all starts judge alike
+        rows = checked(
+            read(spark, source.uri, source.format, columns, source.options),
+            columns,
+            max_field_bytes=settings.max_field_bytes,
+            latest_us=record["started_ms"] * 1000 + future_us if future_us else None,
+            unit=source.unit,
+        )
+        _count(_Work(rows, shards, store, worker_settings), result)
+        if result.rows_rejected and rejects:
+            result.rejects = f"{rejects.rstrip('/')}/{result.backfill}"
+            _write_rejects(rows, result.rejects)
+        if files_of(spark, source.uri).digest != record["digest"]:
+            raise MisconfiguredError(
+                "input_changed", f"{source.uri} changed while it was read: what was counted may be a mixture"
+            )
+        result.seconds = time.monotonic() - started_s
+        store.update_backfill(result.backfill, {**record, "state": "done", **_shown(result)})
+    finally:
+        store.close()
+    return result
+
+
+def _registered(store: HistoryStore, spark: SparkSession, source: Source, name: str) -> dict[str, Any]:
+    """Return what is on record of this backfill, having put it there at the first start."""
+    files = files_of(spark, source.uri)
+    fields = dataclasses.asdict(files) | {
+        "input": source.uri,
+        "source": source.digest,
+        "state": "started",
+        "started_ms": store.now_ms(),
+    }
+    record = store.register_backfill(name, fields)
+    if record["source"] != source.digest:
+        raise MisconfiguredError(
+            "backfill_differs", f"backfill {name} was started with another input or other options ({record['input']})"
+        )
+    if record["digest"] != files.digest:
+        raise MisconfiguredError(
+            "input_changed",
+            f"the input of backfill {name} is not what it was when it started: {record['files']} files, "
+            f"{record['bytes']} bytes then; {files.files} files, {files.bytes} bytes now. "
+            "Put it back, or count the new files alone under another --id",
+        )
+    return record
+
+
+def _as_recorded(result: Backfilled, record: Mapping[str, Any]) -> Backfilled:
+    for name in _KEPT:
+        setattr(result, name, record[name])
+    result.was_done = True
+    return result
+
+
+def _shown(result: Backfilled) -> dict[str, Any]:
+    return {name: getattr(result, name) for name in _KEPT}
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What is to be merged, and where."""
+
+    rows: DataFrame
+    shards: int
+    store: HistoryStore
+    worker_settings: Callable[[], Settings]
+
+
+def _count(work: _Work, result: Backfilled) -> None:
+    """Merge the rows' spans into the state."""
+    rows, shards, store = work.rows, work.shards, work.store
+    seen = Observation()
+    good = F.size("faults") == 0
+    events = rows.observe(
+        seen,
+        F.count(F.lit(1)).alias("rows"),
+        F.count_if(~good).alias("rejected"),
+    ).where(good)
+    upto = F.create_map(
+        *(F.lit(value) for shard in range(shards) for value in (shard, store.backfilled_upto(shard, result.backfill)))
+    )
+    place = F.crc32(F.col("user_id"))
+    spans = (
+        spans_of(events.withColumn("timestamp", F.timestamp_micros("moment_us")))
+        .select(
+            (place % shards).cast("int").alias("shard"),
+            place.alias("place"),
+            *("user_id", "flyer_id", "merchant_id"),
+            F.unix_micros("first_at").alias("first_us"),
+            F.unix_micros("last_at").alias("last_us"),
+            "events",
+        )
+        .where(F.col("place") > upto[F.col("shard")])
+        .repartition(shards, "shard")
+        .sortWithinPartitions("shard", "place")
+    )
+    own, worker_settings = result.backfill, work.worker_settings
+
+    def merge(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        yield from merge_batches(batches, own, worker_settings())
+
+    for row in spans.mapInArrow(merge, _DONE_SCHEMA).collect():
+        result.flyer_events += row.events
+        result.users += row.users
+        result.commits += row.commits
+    result.rows, result.rows_rejected = seen.get["rows"], seen.get["rejected"]
+    if result.rows_rejected:
+        faults = rows.select(F.explode("faults").alias("fault")).groupBy("fault").count().collect()
+        result.rejected = {row.fault: row["count"] for row in sorted(faults)}
+
+
+def merge_batches(batches: Iterable[pa.RecordBatch], backfill: str, settings: Settings) -> Iterator[pa.RecordBatch]:
+    """Merge the spans of some shards, in a Spark task; yield what was done, a row a part."""
+    store = HistoryStore(settings)
+    try:
+        for shard, spans in parts_of(batches, settings.round_events):
+            done = merge_part(store, backfill, shard, spans)
+            yield pa.RecordBatch.from_pylist([dataclasses.asdict(done)], _DONE)
+    finally:
+        store.close()
+
+
+def _write_rejects(rows: DataFrame, folder: str) -> None:
+    rejected = rows.where(F.size("faults") > 0).withColumn("faults", F.array_join("faults", ", ")).drop("moment_us")
+    rejected.write.mode("overwrite").json(folder)
+    logger.info("rejected rows are in %s", folder)

@@ -1,0 +1,192 @@
+"""Backfill with Spark: every format, awkward rows, and the report equal to the plain computation."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from functions.core.errors import MisconfiguredError
+from functions.core.events import Event
+from functions.core.timestamps import format_us, parse_us
+from spark.backfill import Backfilled, Source, backfill
+from spark.history_rows import parsed_us
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from pyspark.sql import SparkSession
+
+    from functions.core.settings import Settings
+
+pytestmark = [pytest.mark.timeout(240), pytest.mark.filterwarnings("ignore::ResourceWarning")]  # PySpark's sockets
+
+ROOT = Path(__file__).parent.parent.parent
+NAMES = ("timestamp", "user_id", "event", "flyer_id", "merchant_id")
+EVENTS = [
+    Event(
+        1_700_000_000_000_000 + number * 977_123_457,
+        f"ü{number % 40}",
+        ("flyer_open", "flyer_close", "list_open")[number % 3],
+        ("f", "g", "")[number % 7 % 3],
+        ("m", "n", "")[number % 5 % 3],
+    )
+    for number in range(400)
+]
+
+
+def rows_of(events: Sequence[Event]) -> list[dict[str, Any]]:
+    """Return events as a history file has them, timestamps as text."""
+    return [dict(zip(NAMES, (format_us(event.timestamp_us), *event[1:]), strict=True)) for event in events]
+
+
+def count(spark: SparkSession, settings: Settings, source: Source, **more: str) -> Backfilled:
+    """Backfill."""
+    return backfill(spark, settings, source, more.get("name"), more.get("rejects"), lambda: settings)
+
+
+def write(folder: Path, kind: str) -> Source:
+    """Write the events as history of some kind."""
+    rows = rows_of(EVENTS)
+    if kind == "json":
+        for number, some in enumerate((rows[:100], rows[100:])):
+            (folder / f"day={number}").mkdir()
+            with gzip.open(folder / f"day={number}" / "part.json.gz", "wt") as file:
+                file.writelines(json.dumps({"data": row, "more": [1]}) + "\n" for row in some)
+        return Source(str(folder), "json", {name: f"data.{name}" for name in NAMES})
+    if kind == "csv":
+        with (folder / "history.csv").open("w", newline="") as file:
+            writer = csv.writer(file, delimiter=";")
+            writer.writerow(["when", "who", *NAMES[2:]])
+            writer.writerows(list(row.values()) for row in rows)
+        return Source(f"{folder}/*.csv", "csv", {"timestamp": "when", "user_id": "who"}, {"sep": ";"})
+    moments = [event.timestamp_us for event in EVENTS]
+    if kind == "parquet with timestamps":
+        times, unit = pa.array(moments, pa.timestamp("us", "UTC")), None
+    else:
+        times, unit = pa.array(moments), "us"
+    columns = {name: [getattr(event, name) for event in EVENTS] for name in NAMES[1:]}
+    for number, table in enumerate(
+        (pa.table({"timestamp": times, **columns})[:150], pa.table({"timestamp": times, **columns})[150:])
+    ):
+        (folder / f"source=s{number}").mkdir()
+        pq.write_table(table, folder / f"source=s{number}" / "part.parquet", compression="zstd")
+    return Source(str(folder), "parquet", unit=unit)
+
+
+@pytest.mark.parametrize("kind", ["json", "csv", "parquet with timestamps", "parquet with numbers"])
+def test_history_of_every_kind_is_counted_once_beside_the_log(
+    spark: SparkSession,
+    settings: Settings,
+    tmp_path: Path,
+    kind: str,
+    fill_log: Callable[[Settings, Iterable[list[Event]]], None],
+    read_report: Callable[[Settings], dict[str, float]],
+    plain_report: Callable[[Iterable[Event]], dict[str, float]],
+) -> None:
+    """Files in folders, compressed, with other names and kinds of time; counted again, it changes nothing."""
+    source = write(tmp_path, kind)
+    fill_log(settings, [EVENTS[:5]])
+    first, second = count(spark, settings, source), count(spark, settings, source)
+
+    assert (400, 0, False) == (first.rows, first.rows_rejected, first.was_done)
+    assert (400, True) == (second.rows, second.was_done)
+    assert plain_report(EVENTS) == read_report(settings)
+
+
+def test_rows_that_are_no_events_go_to_a_folder_with_their_faults(
+    spark: SparkSession, settings: Settings, tmp_path: Path
+) -> None:
+    """They are counted by fault and kept as they were; the others count."""
+    good = rows_of(EVENTS[:10])
+    bad = [
+        {**good[0], "timestamp": "yesterday"},
+        {**good[0], "timestamp": "9000-01-01T00:00:00Z"},
+        {**good[0], "user_id": None, "event": None},
+        {**good[0], "flyer_id": "f" * 1025},
+    ]
+    lines = [json.dumps(row) for row in good + bad]
+    (tmp_path / "in.json").write_text("\n".join([*lines, "{no json"]) + "\n")
+    done = count(spark, settings, Source(str(tmp_path / "in.json"), "json"), rejects=str(tmp_path / "rejects"))
+    kept = [json.loads(line) for part in Path(done.rejects).glob("*.json") for line in part.read_text().splitlines()]
+
+    assert (15, 5) == (done.rows, done.rows_rejected)
+    faults = {"bad_timestamp", "in_the_future", "missing:user_id", "missing:event", "too_long:flyer_id", "not_a_record"}
+    assert dict.fromkeys(faults, 1) == done.rejected
+    assert {"yesterday"} == {row["timestamp"] for row in kept if row["faults"] == "bad_timestamp"}
+    assert ["{no json"] == [row["_corrupt_record"] for row in kept if row["faults"] == "not_a_record"]
+
+
+def test_an_input_that_has_changed_since_is_told(spark: SparkSession, settings: Settings, tmp_path: Path) -> None:
+    """Under one id there is one input; what else is wrong with it is told in a line too."""
+    source = write(tmp_path, "csv")
+    count(spark, settings, source, name="old")
+    (tmp_path / "more.csv").write_text("when;who;event;flyer_id;merchant_id\n")
+
+    with pytest.raises(MisconfiguredError, match=r"1 files, .* then; 2 files, .* now"):
+        count(spark, settings, source, name="old")
+    with pytest.raises(MisconfiguredError, match="was started with another input"):
+        count(spark, settings, Source(str(tmp_path), "csv"), name="old")
+    with pytest.raises(MisconfiguredError, match="no column 'timestamp' for timestamp; the input has when, who"):
+        count(spark, settings, Source(source.uri, "csv", {}, {"sep": ";"}))
+    with pytest.raises(MisconfiguredError, match="no such file"):
+        count(spark, settings, Source(str(tmp_path / "nothing"), "csv"))
+
+
+def test_moments_are_read_as_ingest_reads_them(spark: SparkSession) -> None:
+    """Whatever the text: the same microseconds, or none."""
+    random_ = random.Random(1)
+    texts = ["", "now", "2018-10-01", "2016-12-31T23:59:60Z", "2016-12-31T23:58:60Z", "2018-02-30T00:00:00Z"]
+    texts += [
+        "0001-01-01T00:00:00+01:00",
+        "9999-12-31T23:59:59.999999Z",
+        "2018-10-01T13:54:59Z\n",
+        "2018-10-01T24:00:00Z",
+    ]
+    for _ in range(600):
+        text = "{:04}-{:02}-{:02}{}{:02}:{:02}:{:02}".format(
+            random_.choice([0, 1, 1969, 1970, 2024, 9999]),
+            *(random_.randint(0, 13), random_.randint(0, 32), random_.choice("Tt _"), random_.randint(0, 25)),
+            *(random_.randint(0, 60), random_.randint(0, 61)),
+        )
+        text += random_.choice(["", ".5", ".123456", ".123456789", "."])
+        texts.append(text + random_.choice(["", "Z", "z", "+05:30", "-23:59", "+18:00", "+17:59", "+24:00", "+0530"]))
+    session = spark.newSession()
+    session.conf.set("spark.sql.session.timeZone", "UTC")
+    rows = session.createDataFrame([(text,) for text in texts], "text string")
+    found = rows.select("text", parsed_us(rows.text).alias("us")).collect()
+
+    def expected(text: str) -> int | None:
+        try:
+            return parse_us(text)
+        except (ValueError, OverflowError):
+            return None
+
+    in_years = (-62_135_596_800_000_000, 253_402_300_799_999_999)
+    shown = [us if us is not None and in_years[0] <= us <= in_years[1] else None for _, us in found]
+    assert [expected(text) for text, _ in found] == shown
+
+
+def test_the_command_says_what_is_wrong_in_a_line() -> None:
+    """--help lists formats and exit statuses; wrong arguments are status 2, before any JVM starts."""
+    job = (sys.executable, "-m", "spark.main", "backfill")
+    shown = subprocess.run([*job, "--help"], cwd=ROOT, capture_output=True, text=True, check=False)
+    wrong = subprocess.run(
+        [*job, "--input", "x", "--format", "csv", "--column", "user_id"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert "parquet,json,csv" in shown.stdout
+    assert (2, True) == (wrong.returncode, "'user_id' is not NAME=VALUE" in wrong.stderr)

@@ -7,7 +7,7 @@ import logging
 import os
 from typing import TYPE_CHECKING, Final, Protocol
 
-from functions.adapters import access_log, logs, web
+from functions.adapters import access_log, build, logs, tracing, web
 from functions.adapters.watch import Watch
 from functions.core import settings as settings_
 from functions.core.errors import FlyertimeError
@@ -78,6 +78,7 @@ class Service:
             logs.configure(settings.log_level, unlimited=access_log.LOGGER if settings.access_log == "all" else None)
             for warning in settings_.unknown_variables(os.environ):
                 logger.warning("%s", warning)
+            tracing.start(self.name, build.version(), os.environ)
             logger.info("settings of %s", self.name, extra={"settings": settings.shown()})
             self._handler = self._build(settings)
             self._watch.configure(settings)

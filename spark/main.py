@@ -25,6 +25,7 @@ if __name__ == "__main__":  # as a file, Python looks for modules beside it, not
 
 from functions.adapters.redis_shard import ShardStore
 from functions.core import settings as settings_
+from functions.core import trace_context
 from functions.core.errors import FlyertimeError, MisconfiguredError, UnavailableError
 from spark.running import StoppedError, Stopping, Summary, fold_log
 
@@ -63,7 +64,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MisconfiguredError as e:
         sys.stderr.write(f"{e.message}\n")
         return EXIT_USAGE
-    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    caller = trace_context.parse(os.environ.get("TRACEPARENT"))  # trigger's span, or what called it
+    trace = "" if caller is None else f"trace_id={caller.trace_id} "
+    log_format = f"%(asctime)s {trace}%(levelname)s %(message)s"
+    logging.basicConfig(level=settings.log_level, format=log_format, stream=sys.stderr)
     logging.getLogger("py4j").setLevel(logging.WARNING)
     stopping = Stopping()
     stopping.listen()

@@ -98,14 +98,41 @@ def decode_json(body: bytes) -> Any:
 
 
 def new_event(
-    event_type: str, source: str, data: object, *, event_id: str | None = None
+    event_type: str, source: str, data: object, *, event_id: str | None = None, traceparent: str | None = None
 ) -> tuple[dict[str, str], bytes]:
-    """Return headers and body of a CloudEvent in structured mode; without an id it gets a random one."""
+    """Return headers and body of a CloudEvent in structured mode; without an id it gets a random one.
+
+    Its ``traceparent`` stands in the event, for who takes it from a broker, and in the header, for the first hop.
+    """
     attributes = {"type": event_type, "source": source}
+    if traceparent is not None:
+        attributes["traceparent"] = traceparent
     if event_id is not None:
         attributes["id"] = event_id
     headers, body = to_structured(CloudEvent(attributes, data))
-    return dict(headers), body
+    return {**headers, **({} if traceparent is None else {"traceparent": traceparent})}, body
+
+
+class _Traced(msgspec.Struct, gc=False):
+    traceparent: str | None = None
+
+
+_decode_traced: Final = msgspec.json.Decoder(_Traced).decode
+_decode_all_traced: Final = msgspec.json.Decoder(list[_Traced]).decode
+
+
+def traceparents_of(content_type: str, body: bytes) -> list[str]:
+    """Return where the events of a structured or batched request say that they began; reads nothing else of them."""
+    try:
+        if content_type.startswith(BATCH_TYPE):
+            events = _decode_all_traced(body)
+        elif content_type.startswith(STRUCTURED_TYPE):
+            events = [_decode_traced(body)]
+        else:
+            return []
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return []
+    return [event.traceparent for event in events if event.traceparent is not None]
 
 
 def _check_charset(parameters: str) -> None:

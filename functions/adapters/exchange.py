@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from functions.core.trace_context import TraceContext, parse
 
 if TYPE_CHECKING:
-    from collections.abc import MutableMapping
+    from collections.abc import MutableMapping, Sequence
 
 
 class Verdicts(Protocol):
@@ -53,10 +53,32 @@ current: Final[ContextVar[Exchange | None]] = ContextVar("exchange", default=Non
 """The server gives each request a context of its own, so this is only ever set."""
 
 
-def trace() -> TraceContext | None:
-    """Return where in which trace we are; None where in none."""
+_joint: Final[ContextVar[Sequence[Exchange]]] = ContextVar("joint", default=())
+
+
+def work_for(exchanges: Sequence[Exchange | None]) -> None:
+    """Say that the current task works for these requests from now on; for several at once, log lines are of none."""
+    current.set(exchanges[0] if len(exchanges) == 1 else None)
+    _joint.set([each for each in exchanges if each is not None] if len(exchanges) > 1 else ())
+
+
+def served() -> Sequence[Exchange]:
+    """Return the requests that the current task works for."""
     exchange = current.get()
-    return None if exchange is None else exchange.trace()
+    return _joint.get() if exchange is None else (exchange,)
+
+
+def trace() -> TraceContext | None:
+    """Return where in which trace we are, in the first one's where we work for several; None where in none."""
+    exchanges = served()
+    return exchanges[0].trace() if exchanges else None
+
+
+def name_caller(name: str) -> None:
+    """Say by the name of whose key the current request came."""
+    exchange = current.get()
+    if exchange is not None:
+        exchange.caller = name
 
 
 def waits_by_wish() -> None:

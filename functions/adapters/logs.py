@@ -21,7 +21,7 @@ HIDDEN: Final = "(hidden)"
 
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _SECRETS: Final = re.compile(
-    r"(?P<scheme>://)[^/\s@\"]+@|(?P<kind>\b(?:Bearer|Basic)\s+)[\w.~+/=-]+", re.ASCII | re.IGNORECASE
+    r"(?P<scheme>://)[^/\s@\"]+@|(?P<kind>\b(?:Bearer\s+|Basic\s+|ft[a-z]_))[\w.~+/=-]+", re.ASCII | re.IGNORECASE
 )
 _SECRET_NAME: Final = re.compile(r"authorization|cookie|password|secret$|token$|api_?key", re.IGNORECASE)
 

@@ -11,6 +11,7 @@ import functools
 import time
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from functions.adapters import tracing
 from functions.core.instruments import counter, gauge, histogram
 
 if TYPE_CHECKING:
@@ -95,15 +96,19 @@ _Method = TypeVar("_Method", bound="Callable[..., Awaitable[Any]]")
 
 
 def timed_trip(operation: str) -> Callable[[_Method], _Method]:
-    """Return a decorator that measures a method of the store under this name."""
+    """Return a decorator that measures a method of the store under this name, and makes it a span where those are."""
     child = STORE_TRIPS.of("redis", operation)
 
     def decorate(method: _Method) -> _Method:
         @functools.wraps(method)
         async def timed(*args: Any, **kwargs: Any) -> Any:
+            spans = tracing.current()
             started_s = time.perf_counter()
             try:
-                return await method(*args, **kwargs)
+                if spans is None:
+                    return await method(*args, **kwargs)
+                with spans.child(operation, "CLIENT", {"db.system.name": "redis", "db.operation.name": operation}):
+                    return await method(*args, **kwargs)
             finally:
                 child.observe(time.perf_counter() - started_s)
 

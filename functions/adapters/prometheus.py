@@ -5,13 +5,11 @@ prometheus_client is imported at the first scrape and not at the start: it bring
 
 from __future__ import annotations
 
-import functools
-import importlib.metadata
 import sys
 import threading
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from functions.adapters import metrics
+from functions.adapters import build, metrics
 from functions.core.instruments import Distribution
 
 if TYPE_CHECKING:
@@ -118,7 +116,7 @@ class _Collected:
 
     def _read(self) -> dict[Gauge, dict[tuple[str, ...], float]]:
         read: dict[Gauge, dict[tuple[str, ...], float]] = {
-            BUILD: {(self._function, *_versions()): 1},
+            BUILD: {(self._function, build.version(), ".".join(map(str, sys.version_info[:3]))): 1},
             THRESHOLD: {(): self._policy.threshold_events},
             MAX_AGE: {(): self._policy.max_age_s},
             STORE_UP: {(): self._figures is not None},
@@ -142,15 +140,6 @@ class _Collected:
                     RUN_EVENTS: {(): run.events},
                 }
         return read
-
-
-@functools.cache
-def _versions() -> tuple[str, str]:
-    try:
-        version = importlib.metadata.version("flyertime")
-    except importlib.metadata.PackageNotFoundError:  # run from a source tree that was never installed
-        version = "unknown"
-    return version, ".".join(map(str, sys.version_info[:3]))
 
 
 def _family_of(instrument: Instrument[Any]) -> Any:

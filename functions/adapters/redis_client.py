@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib.resources
 import re
+import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
 
     from functions.core.settings import Settings
 
+
+_modules: dict[str, Any] = sys.modules
+if _modules.get("opentelemetry.sdk.metrics", redis) is None:  # redis-py has been imported: see functions/adapters
+    del _modules["opentelemetry.sdk.metrics"]
 
 JOB_TIMEOUT_S: Final = 30.0
 MAX_CONNECTIONS: Final = 32

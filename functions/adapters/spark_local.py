@@ -15,7 +15,7 @@ from errno import EACCES, EEXIST, ENOTDIR, EPERM, EROFS
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from functions.adapters import run_folders
+from functions.adapters import exchange, run_folders
 from functions.core.errors import MisconfiguredError, UnavailableError
 from functions.core.policy import Run, RunState
 
@@ -103,10 +103,13 @@ class LocalLauncher:
 
     def _start_supervisor(self, folder: Path, lock: int) -> None:
         """Start the supervisor, which leaves a process of its own behind and returns: no child of ours is left over."""
+        caller = exchange.trace()
+        environment = os.environ if caller is None else {**os.environ, "TRACEPARENT": caller.traceparent}
         with (folder / run_folders.LOG).open("ab") as log:
             status = subprocess.run(
                 [sys.executable, "-m", "functions.local.supervisor", str(folder), str(lock)],
                 pass_fds=(lock,),
+                env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

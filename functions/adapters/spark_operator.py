@@ -23,6 +23,7 @@ import urllib3
 from kubernetes import config
 from kubernetes.client import ApiClient, ApiException, Configuration, CustomObjectsApi
 
+from functions.adapters import exchange
 from functions.core.errors import FlyertimeError, MisconfiguredError, UnavailableError
 from functions.core.policy import MAX_ATTEMPTS, Cause, Launch, name_of
 from functions.core.spark_application import build, labels_of_pipeline
@@ -93,7 +94,9 @@ class OperatorLauncher:
             UnavailableError: The API server did not answer, or not in time; the application may exist nevertheless.
             MisconfiguredError: It refuses the application; the message says why.
         """
-        application = build(launch, self._settings, self._template)
+        caller = exchange.trace()
+        traceparent = None if caller is None else caller.traceparent
+        application = build(launch, self._settings, self._template, traceparent)
         try:
             await self._call(
                 self._api.create_namespaced_custom_object,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from starlette.responses import Response
 
-from functions.adapters import access_log, metrics, prometheus, web
+from functions.adapters import access_log, metrics, prometheus, tracing, web
 from functions.adapters.exchange import Exchange, current
 from functions.adapters.store_figures import StoreFigures
 from functions.core.errors import RequestRefusedError
@@ -49,7 +49,8 @@ class Watch:
         self._logged_from_s = settings.slow_request_s if settings.access_log == "problems" else float("inf")
 
     async def close(self) -> None:
-        """Let go of what scrapes needed."""
+        """Let go of what scrapes needed, and send the last spans."""
+        await asyncio.to_thread(tracing.stop)
         if self._figures is not None:
             await self._figures.close()
             self._figures = None
@@ -60,6 +61,9 @@ class Watch:
         scope = request.scope
         exchange = Exchange(scope, started_s)
         current.set(exchange)
+        spans = tracing.current()
+        if spans is not None:
+            spans.begin(exchange)
         metrics.active_requests.value += 1
         try:
             response = await web.answered(handle, request)
@@ -71,6 +75,8 @@ class Watch:
         if durations is None:
             durations = self._durations_of(exchange, status)
         durations.observe(duration_s)
+        if spans is not None:
+            spans.end(exchange, method_of(scope["method"]), self._route_of(exchange), status)
         if status >= self._logged_from_status or (duration_s >= self._logged_from_s and not exchange.waits):
             access_log.write(exchange, self._route_of(exchange), status, duration_s)
         return response

@@ -43,8 +43,16 @@ _SPARK_USER: Final = 185
 _LABEL_VALUE: Final = re.compile(r"[A-Za-z0-9]([-\w.]{0,61}[A-Za-z0-9])?", re.ASCII)
 
 
-def build(launch: Launch, settings: Settings, template: object = None) -> dict[str, Any]:
+def build(
+    launch: Launch, settings: Settings, template: object = None, traceparent: str | None = None
+) -> dict[str, Any]:
     """Return the SparkApplication of a run.
+
+    Args:
+        launch: The run.
+        settings: What it is made from.
+        template: What the platform team merges over that.
+        traceparent: In whose trace it is started; the driver's log says so.
 
     Raises:
         MisconfiguredError: Settings and template do not make one that the operator would take; all faults are named.
@@ -54,6 +62,8 @@ def build(launch: Launch, settings: Settings, template: object = None) -> dict[s
     faults += template_faults
     application: dict[str, Any] = merged(_from_settings(launch, settings, faults), given)
     _claim(application, launch, settings)
+    if traceparent is not None:
+        _trace(application, traceparent)
     faults += faults_of(application)
     if faults:
         raise MisconfiguredError("bad_spark_application", "no run can be started: " + "; ".join(faults))
@@ -164,6 +174,15 @@ def _claim(application: dict[str, Any], launch: Launch, settings: Settings) -> N
         about = {"flyertime/cause": launch.cause.value, "flyertime/pending-events": str(launch.pending_events)}
         metadata["annotations"].update(about)
     application["spec"]["arguments"] = ["--run", launch.name]
+
+
+def _trace(application: dict[str, Any], traceparent: str) -> None:
+    """Name the trace in an annotation, for people, and to the driver, by OpenTelemetry's name for the variable."""
+    metadata, driver = application["metadata"], application["spec"].get("driver")
+    if isinstance(metadata.get("annotations"), dict):
+        metadata["annotations"]["flyertime/traceparent"] = traceparent
+    if isinstance(driver, dict) and isinstance(driver.get("env"), list):
+        driver["env"] = [*driver["env"], {"name": "TRACEPARENT", "value": traceparent}]
 
 
 def _store_faults(settings: Settings) -> list[str]:

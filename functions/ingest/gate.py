@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from functions.adapters.exchange import name_caller
 from functions.core.access import AccessKey, AccessKeys, parse_keys
 from functions.core.errors import MisconfiguredError, RequestRefusedError
 
@@ -57,4 +58,5 @@ class Gate:
             raise RequestRefusedError(
                 "unknown_write_key", "this write key is not valid, or no longer", status=401, headers=_CHALLENGE
             )
+        name_caller(key.name)
         return key

@@ -11,12 +11,14 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from functions.adapters.exchange import current, work_for
 from functions.core.errors import UnavailableError
 from functions.core.event_columns import EventColumns
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from functions.adapters.exchange import Exchange
     from functions.ingest.submissions import Submissions
     from functions.ingest.verdicts import Verdict
 
@@ -29,6 +31,7 @@ WRITERS: Final = 2
 class _Waiting(NamedTuple):
     submissions: Submissions
     verdicts: asyncio.Future[Sequence[Verdict]]
+    exchange: Exchange | None
 
 
 class GroupCommit:
@@ -64,7 +67,7 @@ class GroupCommit:
         if self._waiting_events and self._waiting_events + events > self._max_waiting_events:
             raise UnavailableError("busy", "more events wait to be written than fit here", retry_after_s=1)
         verdicts: asyncio.Future[Sequence[Verdict]] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(submissions, verdicts))
+        self._waiting.append(_Waiting(submissions, verdicts, current.get()))
         self._waiting_events += events
         if len(self._writers) < WRITERS:
             writer = asyncio.create_task(self._write_all())
@@ -80,6 +83,7 @@ class GroupCommit:
     async def _write_all(self) -> None:
         while self._waiting:
             group = self._next_group()
+            work_for([waiting.exchange for waiting in group])
             try:
                 await self._write_group(group)
             except BaseException as e:

@@ -112,6 +112,7 @@ def tell(sink_url: str, started: Started, result: Result) -> None:
                     data,
                     event_id=f"{started.name}-ended",
                     timeout_s=_DELIVERY_TIMEOUT_S,
+                    traceparent=os.environ.get("TRACEPARENT"),
                 )
             )
         except UnavailableError as e:

@@ -105,6 +105,7 @@ def test_an_extra_cannot_pose_as_a_field_of_the_line() -> None:
     [
         ("cannot reach redis://user:hunter2@redis:6379/0", {}),
         ("header was Authorization: Bearer hunter2", {}),
+        ("no key is ftw_hunter2", {}),
         ("m", {"authorization": "Basic hunter2"}),
         ("m", {"redis_password": "hunter2"}),
         ("m", {"id_token": "hunter2"}),

@@ -365,3 +365,14 @@ def test_merging_is_a_json_merge_patch(base: dict[str, Any], patch: dict[str, An
         elif not isinstance(patch[key], dict):
             assert patch[key] == result[key]
     assert result == merged(result, patch)
+
+
+def test_a_run_knows_in_whose_trace_it_was_started() -> None:
+    """In an annotation for people, and for the driver in the variable that OpenTelemetry has for it."""
+    traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+    application = build(LAUNCH, PLAIN, None, traceparent)
+
+    assert traceparent == application["metadata"]["annotations"]["flyertime/traceparent"]
+    assert {"name": "TRACEPARENT", "value": traceparent} in application["spec"]["driver"]["env"]
+    assert "TRACEPARENT" not in str(build(LAUNCH, PLAIN))

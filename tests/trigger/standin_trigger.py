@@ -1,7 +1,8 @@
 """Trigger as its container serves it, but with a stand-in for the Spark job: ``standin_trigger.py PORT``.
 
 The stand-in folds what is pending, as the job does, without Spark. Files in FLYERTIME_LOCAL_RUNS_DIR/.standin steer it:
-``hold`` makes it wait, ``fail`` makes it fail with the file's text; ``jobs`` lists the runs that were started.
+``hold`` makes it wait, ``fail`` makes it fail with the file's text;
+``jobs`` lists the runs that were started, ``traceparents`` in whose traces.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ def work(run: str) -> int:
     ledgers = [store.ledger(shard) for shard in range(store.shards())]
     with (control / "jobs").open("a") as jobs:
         jobs.write(f"{run}\n")
+    with (control / "traceparents").open("a") as traceparents:
+        traceparents.write(f"{os.environ.get('TRACEPARENT')}\n")
     while (control / "hold").exists():
         time.sleep(0.02)
     if (control / "fail").exists():

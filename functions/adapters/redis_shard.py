@@ -47,16 +47,12 @@ class PackedPairs:
         """Return pairs packed."""
         return cls(len(pairs), b"".join(_TEXT.pack(0xDB, len(text)) + text for pair in pairs.items() for text in pair))
 
-    def argument(self) -> bytes:
-        """Return the pairs as one MessagePack array."""
-        return _TEXT.pack(0xDD, 2 * self.count) + self.texts
-
     def __len__(self) -> int:
         return self.count
 
 
 _TEXT: Final = struct.Struct(">BI")
-"""How a text of MessagePack begins, or an array: its type, and the number of bytes or of members."""
+"""How a text of MessagePack begins: its type, and its bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,4 +216,4 @@ def _as_it_came(reply: Any, **_: Any) -> Any:
 
 
 def _packed(pairs: Pairs) -> bytes:
-    return (pairs if isinstance(pairs, PackedPairs) else PackedPairs.of(pairs)).argument()
+    return (pairs if isinstance(pairs, PackedPairs) else PackedPairs.of(pairs)).texts

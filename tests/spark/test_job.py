@@ -14,19 +14,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import redis
 
 from functions.adapters.redis_client import load_script
 from functions.adapters.redis_shard import ShardStore
 from functions.core.events import Event
+from functions.core.settings import Settings
 from functions.local.valkey import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    import redis
-
-    from functions.core.settings import Settings
     from functions.local.valkey import EmbeddedValkey
+    from tests.conftest import MakeServer
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -99,7 +99,11 @@ class Proxy:
         with suppress(OSError):
             while True:
                 client, _ = self._server.accept()
-                store = socket.create_connection(("127.0.0.1", self._target_port))
+                try:
+                    store = socket.create_connection(("127.0.0.1", self._target_port))
+                except OSError:  # it was killed
+                    client.close()
+                    continue
                 threading.Thread(target=self._commands, args=[client, store], daemon=True).start()
 
     def _commands(self, client: socket.socket, store: socket.socket) -> None:
@@ -137,8 +141,10 @@ class Proxy:
     def _act(self, client: socket.socket, store: socket.socket) -> None:
         self._on_commit()
         self.reached.set()
-        client.close()
-        store.close()
+        for end in (client, store):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)  # also where another thread waits for it
+            end.close()
 
 
 @pytest.fixture
@@ -237,6 +243,63 @@ def test_a_whole_job_killed_at_a_commit_loses_and_doubles_nothing(
     assert 0 == run(JOB, filled).returncode
     assert (600, 0) == check_books(filled)
     assert plain_report(EVENTS) == read_report(filled)
+
+
+def only_driver(pid: int) -> list[int]:
+    """Return the driver's own process."""
+    return [pid]
+
+
+def only_jvm(pid: int) -> list[int]:
+    """Return the driver's JVM, which is Spark itself on one machine."""
+    return [member for member in family(pid) if b"java" in Path(f"/proc/{member}/cmdline").read_bytes().split(b"\0")[0]]
+
+
+@pytest.mark.parametrize(("victims", "commit", "moment"), [(only_driver, 4, "after"), (only_jvm, 3, "before")])
+def test_a_part_of_a_job_killed_at_a_commit_loses_and_doubles_nothing(
+    filled: Settings,
+    valkey: EmbeddedValkey,
+    read_report: Callable[[Settings], dict[str, float]],
+    plain_report: Callable[[Iterable[Event]], dict[str, float]],
+    victims: Callable[[int], list[int]],
+    commit: int,
+    moment: str,
+) -> None:
+    """What is left of it may go on and commit; whatever it does, the next run begins where the commits are."""
+    process = kill_at(JOB, filled, valkey, commit, moment, victims)
+
+    assert 0 != process.returncode
+    assert 600 == sum(check_books(filled))
+    assert 0 == run(JOB, filled).returncode
+    assert (600, 0) == check_books(filled)
+    assert plain_report(EVENTS) == read_report(filled)
+
+
+@pytest.mark.parametrize(("commit", "moment"), [(1, "before"), (1, "after"), (6, "before"), (6, "after")])
+def test_a_store_killed_at_a_commit_loses_and_doubles_nothing(
+    make_server: MakeServer,
+    fill_log: Callable[[Settings, Iterable[list[Event]]], None],
+    read_report: Callable[[Settings], dict[str, float]],
+    plain_report: Callable[[Iterable[Event]], dict[str, float]],
+    commit: int,
+    moment: str,
+) -> None:
+    """With SIGKILL; it starts again from its file, and the next run goes on where the commits in it end."""
+    with make_server() as server:
+        settings = Settings(redis_url=server.url, shards=4)
+        fill_log(settings, [EVENTS[start : start + 20] for start in range(0, 600, 20)])
+        with redis.Redis.from_url(server.url) as client:
+            client.script_load(load_script("commit").text)
+        process = kill_at(WITHOUT_JVM, settings, server, commit, moment, lambda _: [server.pid])
+        server.kill()  # it is: this waits for its end
+        server.start()
+        folded, pending = check_books(settings)
+
+        assert 0 == process.returncode  # the tasks say which shards they had to leave
+        assert (600, moment == "after" or commit > 1) == (folded + pending, folded > 0)
+        assert 0 == run(WITHOUT_JVM, settings).returncode
+        assert (600, 0) == check_books(settings)
+        assert plain_report(EVENTS) == read_report(settings)
 
 
 def test_a_python_worker_killed_at_a_commit_is_replaced(

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import argparse
 import gc
+import json
 import os
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from functions.core import settings
 
 if TYPE_CHECKING:
     import asyncio
@@ -55,12 +58,60 @@ class _GatheringTransport:
         return getattr(self._transport, name)
 
 
-class OnePieceProtocol(HttpToolsProtocol):
-    """uvicorn's protocol on such a transport."""
+class BoundedProtocol(HttpToolsProtocol):
+    """uvicorn's protocol on such a transport, with a limit on a request's head, which its parser does not have."""
+
+    max_head_bytes = 32_768
+    _head_bytes = 0
+    _in_body = False
+    _head_refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Take a connection."""
         super().connection_made(cast("asyncio.Transport", _GatheringTransport(transport, self.loop)))
+
+    def data_received(self, data: bytes) -> None:
+        """Take what came; a head that has no end within the limit is refused."""
+        if not self._in_body:
+            self._head_bytes += len(data)
+        super().data_received(data)
+        if not self._in_body and self._head_bytes > self.max_head_bytes:
+            self._refuse_head()
+
+    def on_headers_complete(self) -> None:
+        """Take a request whose head is complete."""
+        self._in_body = True
+        self._head_bytes = 0
+        if sum(len(name) + len(value) for name, value in self.headers) + len(self.url) > self.max_head_bytes:
+            self._head_refused = True
+            raise ValueError("the head is too large")  # stops the parser; uvicorn then refuses the request, below
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """Take a request whose body is complete."""
+        self._in_body = False
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse a request that the parser stopped at."""
+        if self._head_refused:
+            self._refuse_head()
+        else:
+            super().send_400_response(msg)
+
+    def _refuse_head(self) -> None:
+        if self.transport.is_closing():
+            return
+        problem = {
+            "type": "about:blank", "title": "headers too large", "status": 431, "code": "headers_too_large",
+            "detail": f"the request's line and headers are larger than {self.max_head_bytes} bytes",
+        }  # fmt: skip
+        body = json.dumps(problem).encode()
+        self.transport.write(
+            b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: application/problem+json\r\n"
+            b"connection: close\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+        )
+        self.transport.close()
 
 
 def serve(app: str | ASGIApp, host: str, port: int) -> None:
@@ -72,7 +123,7 @@ def serve(app: str | ASGIApp, host: str, port: int) -> None:
         host=host,
         port=port,
         loop="uvloop",
-        http=OnePieceProtocol,
+        http=BoundedProtocol,
         ws="none",
         access_log=False,
         server_header=False,
@@ -88,6 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--host", default="0.0.0.0", help="address to listen on (default: %(default)s)")  # noqa: S104  # a container's
     parser.add_argument("--port", type=int, default=os.environ.get("PORT", "8080"), help="default: $PORT, or 8080")
     parsed = parser.parse_args(arguments)
+    BoundedProtocol.max_head_bytes = settings.parse(os.environ).max_header_bytes
     serve("functions.asgi:app", parsed.host, parsed.port)
 
 

@@ -33,37 +33,6 @@ def headers_of(request: Request) -> dict[str, str]:
     return headers
 
 
-async def read_body(request: Request, limit_bytes: int) -> bytes:
-    """Return the whole body.
-
-    Raises:
-        RequestRefusedError: It is larger than the limit; nothing more of it is read then (413).
-    """
-    announced = request.headers.get("content-length", "0")
-    if announced.isdecimal() and int(announced) > limit_bytes:
-        raise _too_large(limit_bytes)
-    parts: list[bytes] = []
-    size = 0
-    while True:
-        message = await request.receive()
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        part = message.get("body", b"")
-        size += len(part)
-        if size > limit_bytes:
-            raise _too_large(limit_bytes)
-        parts.append(part)
-        if not message.get("more_body", False):
-            metrics.body_sizes.observe(size)
-            return b"".join(parts)
-
-
-def _too_large(limit_bytes: int) -> RequestRefusedError:
-    return RequestRefusedError(
-        "body_too_large", f"the body is larger than {limit_bytes} bytes; send the events in smaller batches", status=413
-    )
-
-
 class _Prepared(Response):
     """A reply whose headers are bytes already: a third of the cost of one that puts them together."""
 
@@ -91,9 +60,9 @@ def json_bytes_reply(body: bytes, status: int = 200, headers: Mapping[str, str] 
     return Response(body, status, media_type="application/json", headers={**NO_STORE, **headers})
 
 
-def empty_reply(status: int = 204) -> Response:
+def empty_reply(status: int = 204, headers: Mapping[str, str] | None = None) -> Response:
     """Return a reply without a body: what a broker takes for success."""
-    return Response(status_code=status)
+    return Response(status_code=status, headers=headers)
 
 
 def problem_reply(status: int, code: str, detail: str, headers: Mapping[str, str] | None = None) -> Response:

@@ -76,8 +76,20 @@ class Settings:
     write_keys: str | None = _setting(
         None, "the write keys: lines that `flyertime keys new` prints, apart by white space", secret=True
     )
+    cors_origins: str | None = _setting(
+        None, "origins of web pages that may send events, apart by commas; `*`: every one; unset: none"
+    )
+    webhook_origins: str | None = _setting(
+        None, "senders whose CloudEvents webhook handshake is granted, apart by commas; `*`: every one; unset: none"
+    )
     max_body_bytes: int = _setting(
-        8_388_608, "bytes; larger requests are refused with 413. About 30,000 events", low=1024
+        8_388_608, "bytes, as sent and unpacked; larger requests are refused with 413. About 30,000 events", low=1024
+    )
+    max_header_bytes: int = _setting(
+        32_768, "bytes of a request's line and headers; larger ones are refused with 431", low=1024
+    )
+    body_timeout_s: float = _setting(
+        30.0, "seconds for a request's body to arrive; slower ones are refused with 408", low=0.1, high=3600
     )
     max_request_events: int = _setting(10_000, "events; requests with more are refused with 413", low=1)
     max_field_bytes: int = _setting(

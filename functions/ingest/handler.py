@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from functions.adapters import tracing, web
+from functions.adapters.bodies import read_body
 from functions.adapters.exchange import waits_by_wish
 from functions.adapters.redis_store import RedisStore
 from functions.core.errors import RequestRefusedError
@@ -19,6 +20,7 @@ from functions.ingest import decoding
 from functions.ingest.counting import take_note
 from functions.ingest.gate import Gate
 from functions.ingest.group_commit import GroupCommit
+from functions.ingest.origins import Origins, cors_headers, options_headers
 from functions.ingest.pressure import Pressure
 from functions.ingest.signals import Signals
 from functions.ingest.verdicts import Outcome, Verdict
@@ -47,6 +49,8 @@ class IngestHandler:
     def __init__(self, settings: Settings, *, clock: Callable[[], float] = time.time) -> None:
         self._settings = settings
         self._gate = Gate(settings)
+        self._browsers = Origins(settings.cors_origins)
+        self._webhooks = Origins(settings.webhook_origins)
         self._store = RedisStore(settings)
         self._clock = clock
         self._limits_of_s = -1
@@ -69,8 +73,19 @@ class IngestHandler:
         await self._store.close()
 
     async def handle(self, request: Request) -> Response:
+        """Answer a request, a browser's so that its page may read the answer."""
+        if not self._browsers:
+            return await self._answer(request)
+        response = await web.answered(self._answer, request)
+        response.headers.update(cors_headers(self._browsers, web.headers_of(request)))
+        return response
+
+    async def _answer(self, request: Request) -> Response:
         """Answer a request by its path and method."""
         path, method = request.scope["path"].rstrip("/"), request.method
+        if method == "OPTIONS" and path in {"", "/api/process"}:
+            granted = options_headers(self._browsers, self._webhooks, web.headers_of(request))
+            return web.empty_reply(headers=granted)
         if path == "/api/health":
             return web.json_reply({"status": "OK"}) if method in {"GET", "HEAD"} else web.method_not_allowed("GET")
         if path == "/api/process":
@@ -85,7 +100,7 @@ class IngestHandler:
         headers = web.headers_of(request)
         key = self._gate.admit(headers)
         may_send = key.may_send if key is not None and key.source is not None else None
-        body = await web.read_body(request, self._settings.max_body_bytes)
+        body = await read_body(request, self._settings.max_body_bytes, self._settings.body_timeout_s)
         tracing.link_events(headers, body)
         outcome = await self._take(decoding.cloud_events(headers, body, self._limits(), may_send))
         status = outcome.status
@@ -105,7 +120,7 @@ class IngestHandler:
                 "source_not_allowed", "this write key is bound to a source, and an array has none; send CloudEvents",
                 status=403,
             )  # fmt: skip
-        body = await web.read_body(request, self._settings.max_body_bytes)
+        body = await read_body(request, self._settings.max_body_bytes, self._settings.body_timeout_s)
         submissions = decoding.array(headers, body, self._limits())
         outcome = await self._take(submissions)
         counts = {f"flyertime-{verdict}": str(outcome.count(verdict)) for verdict in Verdict}

@@ -12,6 +12,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from functions.adapters import cloud_events, metrics, tracing, web
+from functions.adapters.bodies import read_body
 from functions.adapters.cloud_events import Received, Refused
 from functions.adapters.redis_store import RedisStore
 from functions.core.errors import FlyertimeError, MisconfiguredError, RequestRefusedError
@@ -74,7 +75,7 @@ class TriggerHandler:
         return web.method_not_allowed(_METHODS)
 
     async def _events(self, request: Request) -> Response:
-        body = await web.read_body(request, self._settings.max_body_bytes)
+        body = await read_body(request, self._settings.max_body_bytes, self._settings.body_timeout_s)
         tracing.link_events(request.headers, body)
         events = _accepted(cloud_events.decode(request.headers, body))
         wishes = {wish_of(event) for event in events}

@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "functions.report": {"functions.core", "functions.adapters", "functions.report", "functions.serving"},
     "functions.serving": {"functions.core", "functions.adapters"},
     "functions.asgi": {"functions.core", "functions.adapters", "functions.serving"},
-    "functions.server": set(),
+    "functions.server": {"functions.core"},
     "functions.local": {"functions.core", "functions.adapters", "functions.local"},
     "functions.cli": {"functions.core", "functions.local", "functions.cli_history", "functions.cli_keys"},
     "functions.cli_history": set(),

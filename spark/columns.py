@@ -35,7 +35,18 @@ _VALUE_SEGMENTS: Final = 3
 _ROW: Final = np.dtype(
     [("first_us", "<i8"), ("last_us", "<i8"), ("events", "<u4"), ("flyer_bytes", "<u2"), ("merchant_bytes", "<u2")]
 )
-_AVERAGE: Final = np.dtype([("format", "u1"), ("seconds", "<i8"), ("sessions", "<i8")])
+_TOTALS: Final = np.dtype(
+    [
+        ("format", "u1"),
+        ("seconds", "<i8"),
+        ("sessions", "<u4"),
+        ("first_us", "<i8"),
+        ("last_us", "<i8"),
+        ("closed_seconds", "<i8"),
+        ("closed_sessions", "<u4"),
+        ("unclosed", "<u4"),
+    ]
+)
 _PAIR_HEADER: Final = np.dtype([("type", "u1"), ("bytes", ">u4")])
 _MSGPACK_TEXT: Final = 0xDB
 
@@ -50,6 +61,30 @@ class HeldSpans:
     first_us: Ints
     last_us: Ints
     events: Ints
+
+
+@dataclass(frozen=True, slots=True)
+class TotalsColumns:
+    """The totals of many users, or of many users at merchants, as ``functions.core.spans.Totals`` has them."""
+
+    seconds: Ints
+    sessions: Ints
+    first_us: Ints
+    last_us: Ints
+
+    def take(self, some: npt.NDArray[Any]) -> TotalsColumns:
+        """Return some of the rows: by place, or where true."""
+        return TotalsColumns(self.seconds[some], self.sessions[some], self.first_us[some], self.last_us[some])
+
+    def differ(self, others: TotalsColumns) -> npt.NDArray[np.bool_]:
+        """Tell which rows are not what the others' are."""
+        differs: npt.NDArray[np.bool_] = (
+            (self.seconds != others.seconds)
+            | (self.sessions != others.sessions)
+            | (self.first_us != others.first_us)
+            | (self.last_us != others.last_us)
+        )
+        return differs
 
 
 def unpack_log(entries: Sequence[bytes]) -> dict[str, pa.Array]:
@@ -138,12 +173,14 @@ def pack_spans(held: HeldSpans) -> pa.Array:
     )
 
 
-def pack_averages(seconds: Ints, sessions: Ints) -> pa.Array:
-    """Return the packed averages of many users."""
-    rows = np.empty(len(seconds), _AVERAGE)
-    rows["format"] = spans.AVERAGE_FORMAT
-    rows["seconds"] = seconds
-    rows["sessions"] = sessions
+def pack_totals(totals: TotalsColumns) -> pa.Array:
+    """Return the packed totals of many users, or of many users at merchants."""
+    rows = np.empty(len(totals.seconds), _TOTALS)
+    rows["format"] = spans.TOTALS_FORMAT
+    for name in ("seconds", "sessions", "first_us", "last_us"):
+        rows[name] = getattr(totals, name)
+    rows["closed_seconds"] = 0
+    rows["closed_sessions"] = rows["unclosed"] = spans.NOT_KEPT
     return _fixed(rows)
 
 
@@ -157,17 +194,6 @@ def pack_pairs(names: pa.Array, values: pa.Array, bounds: Sequence[int] | None =
         PackedPairs(end - start, bytes(body[at[number] : at[number + 1]]))
         for number, (start, end) in enumerate(itertools.pairwise(bounds))
     ]
-
-
-def hundredths_of_hours(seconds: Ints, sessions: Ints) -> npt.NDArray[np.float64]:
-    """Return what the report shows for many users, in hundredths of an hour, as ``core.spans.average_hours`` has it."""
-    exact: npt.NDArray[np.float64] = seconds / sessions / 3600 * 100
-    below: npt.NDArray[np.float64] = np.floor(exact)
-    shown: npt.NDArray[np.float64] = below + (exact - below > 0.5)
-    near_half: npt.NDArray[np.bool_] = (np.abs(exact - below - 0.5) < 1e-5) | (exact > 1e7)
-    for place in np.flatnonzero(near_half).tolist():
-        shown[place] = round(spans.average_hours(int(seconds[place]), int(sessions[place])) * 100)
-    return shown
 
 
 class _Segments:

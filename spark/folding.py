@@ -161,10 +161,9 @@ def change_with(store: ShardStore, ledger: ShardLedger, last_id: str, events: in
         raise DamagedStateError("damaged_state", f"shard {ledger.shard}: {e}") from e
     held = dataclasses.replace(held, user=places[held.user])
     merged = merge(users.indices.to_numpy().astype(np.int64), len(names), fresh, held)
-    shown = np.flatnonzero(merged.users.changed())
     merchants = columns.pack_pairs(
         names.take(pa.array(merged.merchant_user)),
-        columns.pack_averages(merged.merchant_seconds, merged.merchant_sessions),
+        columns.pack_totals(merged.merchant_totals),
         merged.merchant_bounds,
     )
     return Change(
@@ -172,12 +171,9 @@ def change_with(store: ShardStore, ledger: ShardLedger, last_id: str, events: in
         commits=ledger.commits,
         folded_to=last_id,
         events=events,
-        report_changes=merged.users.shows_otherwise(),
+        report_changes=len(merged.changed) > 0,
         spans=columns.pack_pairs(names, columns.pack_spans(merged.spans))[0],
-        averages=columns.pack_pairs(
-            names.take(pa.array(shown)),
-            columns.pack_averages(merged.users.seconds[shown], merged.users.sessions[shown]),
-        )[0],
+        averages=columns.pack_pairs(names.take(pa.array(merged.changed)), columns.pack_totals(merged.totals))[0],
         merchants={name.encode(): pairs for name, pairs in zip(merged.merchant_names, merchants, strict=True)},
     )
 

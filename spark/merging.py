@@ -18,10 +18,11 @@ from spark import columns
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from spark.columns import HeldSpans, Ints
+    from spark.columns import HeldSpans, Ints, TotalsColumns
 
 _SECOND_US = 1_000_000
 _MOST_KEYS = 2**62
+_LATEST = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,44 +39,21 @@ class PartialSpans:
 
 
 @dataclass(frozen=True, slots=True)
-class Totals:
-    """Seconds and sessions, before and after, of some keys."""
-
-    seconds_before: Ints
-    sessions_before: Ints
-    seconds: Ints
-    sessions: Ints
-
-    def changed(self) -> npt.NDArray[np.bool_]:
-        """Tell which have sessions, and others than before."""
-        differs = (self.seconds != self.seconds_before) | (self.sessions != self.sessions_before)
-        some: npt.NDArray[np.bool_] = (self.sessions > 0) & differs
-        return some
-
-    def shows_otherwise(self) -> bool:
-        """Tell whether a report of these shows anything after that it did not before; who is in it stays in it."""
-        some = self.changed()
-        if np.any(some & (self.sessions_before == 0)):
-            return True
-        before = columns.hundredths_of_hours(self.seconds_before[some], self.sessions_before[some])
-        return not np.array_equal(before, columns.hundredths_of_hours(self.seconds[some], self.sessions[some]))
-
-
-@dataclass(frozen=True, slots=True)
 class Merged:
     """What the touched users' state becomes."""
 
     spans: HeldSpans
     """In the order of (user, flyer, merchant); each user has some."""
-    users: Totals
-    """One a user."""
+    changed: Ints
+    """Users whose totals are other ones than before."""
+    totals: TotalsColumns
+    """Theirs."""
     merchant_names: list[str]
-    """Those with changed averages."""
+    """Those for whom some user's totals are others than before."""
     merchant_bounds: list[int]
-    """Where each one's rows begin in the following three, and where the last one's end."""
+    """Where each one's rows begin in the following two, and where the last one's end."""
     merchant_user: Ints
-    merchant_seconds: Ints
-    merchant_sessions: Ints
+    merchant_totals: TotalsColumns
 
 
 def merge(user: Ints, users: int, fresh: PartialSpans, held: HeldSpans) -> Merged:
@@ -97,24 +75,21 @@ def merge(user: Ints, users: int, fresh: PartialSpans, held: HeldSpans) -> Merge
     first_us = np.minimum.reduceat(np.concatenate((fresh.first_us, held.first_us))[order], starts)
     last_us = np.maximum.reduceat(np.concatenate((fresh.last_us, held.last_us))[order], starts)
     events = np.add.reduceat(np.concatenate((fresh.events, held.events))[order], starts)
-    none_before = np.zeros(len(user), np.int64)
-    seconds_before = np.concatenate((none_before, _seconds(held.first_us, held.last_us)))[order]
-    sessions_before = np.concatenate((none_before, held.events - 1))[order]
     row_user, row_flyer, row_merchant = by_user[starts], by_flyer[starts], by_merchant[starts]
-    by_merchants = _of_merchants(
-        row_user,
-        row_merchant,
-        users,
-        np.flatnonzero(pc.equal(merchants, "").to_numpy(zero_copy_only=False)),
-        Totals(
-            np.add.reduceat(seconds_before, starts),
-            np.add.reduceat(sessions_before, starts),
-            _seconds(first_us, last_us),
-            events - 1,
-        ),
+    before = _of_users(users, held.user, flyer[len(user) :], held.first_us, held.last_us, held.events)
+    after = _of_users(users, row_user, row_flyer, first_us, last_us, events)
+    changed = np.flatnonzero(after.differ(before))
+    least = users if pc.index(merchants, "").as_py() == 0 else 0
+    key_before, merchants_before = _of_merchants(
+        merchant[len(user) :] * users + held.user, least, held.first_us, held.last_us, held.events
     )
-    names, bounds, merchant_user, merchant_seconds, merchant_sessions = by_merchants
-    held_flyer = flyer[len(user) :]
+    key, merchants_after = _of_merchants(row_merchant * users + row_user, least, first_us, last_us, events)
+    merchant_changed = np.ones(len(key), np.bool_)
+    places = np.searchsorted(key, key_before)
+    merchant_changed[places] = merchants_after.take(places).differ(merchants_before)
+    key = key[merchant_changed]
+    owner = key // users
+    owners = _starts(owner)
     return Merged(
         spans=columns.HeldSpans(
             row_user,
@@ -124,15 +99,12 @@ def merge(user: Ints, users: int, fresh: PartialSpans, held: HeldSpans) -> Merge
             last_us,
             events,
         ),
-        users=Totals(
-            *_of_users(users, held.user, held_flyer, held.first_us, held.last_us, held.events),
-            *_of_users(users, row_user, row_flyer, first_us, last_us, events),
-        ),
-        merchant_names=merchants.take(pa.array(names)).to_pylist(),
-        merchant_bounds=bounds,
-        merchant_user=merchant_user,
-        merchant_seconds=merchant_seconds,
-        merchant_sessions=merchant_sessions,
+        changed=changed,
+        totals=after.take(changed),
+        merchant_names=merchants.take(pa.array(owner[owners])).to_pylist(),
+        merchant_bounds=[*owners.tolist(), len(key)],
+        merchant_user=key % users,
+        merchant_totals=merchants_after.take(merchant_changed),
     )
 
 
@@ -166,42 +138,47 @@ def _seconds(first_us: Ints, last_us: Ints) -> Ints:
     return last_us // _SECOND_US - first_us // _SECOND_US
 
 
-def _of_users(users: int, user: Ints, flyer: Ints, first_us: Ints, last_us: Ints, events: Ints) -> tuple[Ints, Ints]:
-    """Return each user's seconds and sessions; a flyer's spans under several merchants merge into one first.
+def _of_users(users: int, user: Ints, flyer: Ints, first_us: Ints, last_us: Ints, events: Ints) -> TotalsColumns:
+    """Return each user's totals; a flyer's spans under several merchants merge into one first.
 
-    A user's rows stand together, and in them those of a flyer.
+    A user's rows stand together, and in them those of a flyer. Who has none has an impossible first and last moment.
     """
-    seconds, sessions = np.zeros(users, np.int64), np.zeros(users, np.int64)
+    totals = columns.TotalsColumns(
+        np.zeros(users, np.int64), np.zeros(users, np.int64), np.full(users, _LATEST), np.full(users, -_LATEST)
+    )
     if len(user):
         flyers = _starts(user, flyer)
-        took = _seconds(np.minimum.reduceat(first_us, flyers), np.maximum.reduceat(last_us, flyers))
+        first_us, last_us = np.minimum.reduceat(first_us, flyers), np.maximum.reduceat(last_us, flyers)
         pairs = np.add.reduceat(events, flyers) - 1
         owner = user[flyers]
         owners = _starts(owner)
-        seconds[owner[owners]] = np.add.reduceat(took, owners)
-        sessions[owner[owners]] = np.add.reduceat(pairs, owners)
-    return seconds, sessions
+        some = owner[owners]
+        totals.seconds[some] = np.add.reduceat(_seconds(first_us, last_us), owners)
+        totals.sessions[some] = np.add.reduceat(pairs, owners)
+        totals.first_us[some] = np.minimum.reduceat(first_us, owners)
+        totals.last_us[some] = np.maximum.reduceat(last_us, owners)
+    return totals
 
 
-def _of_merchants(
-    user: Ints, merchant: Ints, users: int, nameless: Ints, rows: Totals
-) -> tuple[Ints, list[int], Ints, Ints, Ints]:
-    """Return the merchants whose averages change, with bounds, users, seconds and sessions; none has an empty name."""
-    key = merchant * users + user
-    named = ~np.isin(merchant, nameless)
-    order = np.argsort(key[named])
-    key = key[named][order]
+def _of_merchants(key: Ints, least: int, first_us: Ints, last_us: Ints, events: Ints) -> tuple[Ints, TotalsColumns]:
+    """Return the keys of merchants and users from ``least`` on, each once and in order, with their totals.
+
+    Args:
+        key: Of each row, its merchant times the number of users, plus its user.
+        least: The first key that counts: an empty name is the first of all, and no merchant.
+        first_us: Of each row.
+        last_us: Of each row.
+        events: Of each row.
+    """
+    order = np.argsort(key)
+    order = order[np.searchsorted(key[order], least) :]
+    key, first_us, last_us, events = key[order], first_us[order], last_us[order], events[order]
     starts = _starts(key)
     if not len(starts):
-        return starts, [0], starts, starts, starts
-    totals = Totals(
-        *(
-            np.add.reduceat(column[named][order], starts)
-            for column in (rows.seconds_before, rows.sessions_before, rows.seconds, rows.sessions)
-        )
+        return starts, columns.TotalsColumns(starts, starts, starts, starts)
+    return key[starts], columns.TotalsColumns(
+        np.add.reduceat(_seconds(first_us, last_us), starts),
+        np.add.reduceat(events - 1, starts),
+        np.minimum.reduceat(first_us, starts),
+        np.maximum.reduceat(last_us, starts),
     )
-    changed = totals.changed()
-    key = key[starts][changed]
-    owner = key // users
-    owners = _starts(owner)
-    return owner[owners], [*owners.tolist(), len(key)], key % users, totals.seconds[changed], totals.sessions[changed]

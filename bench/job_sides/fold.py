@@ -12,7 +12,7 @@ from pathlib import Path
 from bench.workload import Workload
 from functions.adapters.redis_store import RedisStore
 from functions.core import settings as settings_
-from functions.core.spans import average_hours, unpack_average
+from functions.core.report import rows_of
 from spark.running import Summary, bounds_of, fold_bounds
 from spark.session import start_context
 
@@ -45,7 +45,7 @@ async def _report(store: RedisStore) -> dict[str, float]:
     """Return how many users are in the report, and the sum of their averages."""
     shards = await store.averages()
     await store.close()
-    averages = [average_hours(*unpack_average(value)) for shard in shards for value in shard.averages.values()]
+    averages = [row.avg_time_on_flyer_per_user_hours for row in rows_of(shard.averages for shard in shards)]
     return {"users": len(averages), "hours": sum(averages)}
 
 

@@ -76,7 +76,7 @@ class Change:
     events: int
     """Events in the entries folded, or in the part of a backfill."""
     report_changes: bool
-    """Whether the report of all users shows anything else after this change."""
+    """Whether any user's totals are others after this change."""
     spans: Pairs
     averages: Pairs
     merchants: Mapping[bytes, Pairs] = field(default_factory=dict)

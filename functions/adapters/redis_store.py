@@ -64,7 +64,7 @@ class ShardAverages:
 
     version: int
     averages: dict[bytes, bytes]
-    """User (UTF-8) to packed seconds and sessions."""
+    """User (UTF-8) to packed totals; some have no session."""
 
 
 class RedisStore:
@@ -215,7 +215,7 @@ class RedisStore:
 
     @metrics.timed_trip("average")
     async def average_of(self, user_id: str, merchant: str | None = None) -> tuple[int, bytes | None]:
-        """Return the version of the user's shard, and the user's packed seconds and sessions (None: no such user)."""
+        """Return the version of the user's shard, and the user's packed totals (None: no such user)."""
         shard = sharding.shard_of(user_id, await self.shards())
         with translated_errors():
             pipe = self._redis.pipeline(transaction=True)

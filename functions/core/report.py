@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from functions.core.spans import average_hours, unpack_average
+from functions.core.spans import average_hours, unpack_totals
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,9 +20,10 @@ class Row(msgspec.Struct, frozen=True):
     avg_time_on_flyer_per_user_hours: float
 
 
-def row_of(user_id: bytes, average: bytes) -> Row:
-    """Return the row of a user's entry in an averages hash."""
-    return Row(user_id.decode(), average_hours(*unpack_average(average)))
+def row_of(user_id: bytes, value: bytes) -> Row | None:
+    """Return the row of a user's entry in an averages hash; None where the user has no session, and so no average."""
+    totals = unpack_totals(value)
+    return Row(user_id.decode(), average_hours(totals.seconds, totals.sessions)) if totals.sessions else None
 
 
 def rows_of(shards: Iterable[Mapping[bytes, bytes]]) -> Iterator[Row]:
@@ -32,7 +33,8 @@ def rows_of(shards: Iterable[Mapping[bytes, bytes]]) -> Iterator[Row]:
     """
     for averages in shards:
         for user_id in sorted(averages):
-            yield row_of(user_id, averages[user_id])
+            if row := row_of(user_id, averages[user_id]):
+                yield row
 
 
 def json_array(rows: Iterable[Row]) -> bytes:
@@ -43,7 +45,7 @@ def json_array(rows: Iterable[Row]) -> bytes:
 def etag_of(versions: Sequence[int], representation: str) -> str:
     """Return the strong ETag of a representation made from the shards at these versions.
 
-    A shard's version changes exactly when what it shows does, so this does too; and it tells without reading any data.
+    A shard's version changes exactly when any user's totals do, so this does too; and no data is read for it.
     """
     state = ",".join(map(str, versions))
     return f'"{representation}-{hashlib.sha256(state.encode()).hexdigest()[:20]}"'

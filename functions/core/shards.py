@@ -83,7 +83,7 @@ class Keys:
         return f"{{{self.namespace}:{shard}}}:merchants"
 
     def averages(self, shard: int, merchant: str | None = None) -> str:
-        """Hash: user to packed seconds and sessions, overall or of one merchant's flyers."""
+        """Hash: user to packed totals, overall or of one merchant's flyers."""
         key = f"{{{self.namespace}:{shard}}}:averages"
         return key if merchant is None else f"{key}:{merchant}"
 

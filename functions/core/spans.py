@@ -12,6 +12,13 @@ A user's spans in Redis, format 1, little endian::
     then the UTF-8 of flyer_id and merchant_id, row after row
 
 A null merchant_id is kept as an empty one: merchants without a name are no merchant's report.
+
+What the report needs of a user stands ready in an averages hash, overall and for each merchant, format 2::
+
+    u8   format = 2
+    i64  seconds, u32 sessions          of the reference number
+    i64  first, i64 last                microseconds: the first and the last event on any flyer
+    i64  closed seconds, u32 closed sessions, u32 unclosed opens     0, NOT_KEPT and NOT_KEPT where not kept
 """
 
 from __future__ import annotations
@@ -31,8 +38,12 @@ if TYPE_CHECKING:
 FORMAT: Final = 1
 HEADER: Final = struct.Struct("<BI")
 ROW: Final = struct.Struct("<qqIHH")
-AVERAGE: Final = struct.Struct("<Bqq")
-AVERAGE_FORMAT: Final = 1
+TOTALS: Final = struct.Struct("<BqIqqqII")
+TOTALS_FORMAT: Final = 2
+NOT_KEPT: Final = 2**32 - 1
+"""In place of closed sessions and unclosed opens, where these are not kept."""
+_TOTALS_1: Final = struct.Struct("<Bqq")
+"""Format 1, which had seconds and sessions only."""
 
 _SECOND_US: Final = 1_000_000
 _HUNDREDTH: Final = Decimal("0.01")
@@ -66,6 +77,22 @@ UserSpans = dict[tuple[str, str], Span]
 """A user's spans by (flyer_id, merchant_id)."""
 
 
+class Totals(NamedTuple):
+    """What a report may show of a user, overall or on one merchant's flyers."""
+
+    seconds: int
+    sessions: int
+    """Of the reference number: pairs of consecutive events; where there is none, no report lists the user."""
+    first_us: int | None
+    last_us: int | None
+    """First and last flyer event; None where an older version wrote the value, and where there is no event."""
+    closed_seconds: int | None = None
+    closed_sessions: int | None = None
+    """Opens with the closes that follow them; None where these are not kept."""
+    unclosed: int | None = None
+    """Opens that no close follows."""
+
+
 def spans_of(events: Iterable[Event]) -> dict[str, UserSpans]:
     """Return each user's spans: the reference in plain Python, one object an event."""
     users: dict[str, UserSpans] = {}
@@ -78,12 +105,17 @@ def spans_of(events: Iterable[Event]) -> dict[str, UserSpans]:
     return users
 
 
-def totals_of(spans: UserSpans) -> tuple[int, int]:
-    """Return (seconds, sessions) of a user overall: a flyer's spans under several merchants merge into one first."""
+def totals_of(spans: UserSpans) -> Totals:
+    """Return a user's totals over some spans: a flyer's spans under several merchants merge into one first."""
     flyers: dict[str, Span] = {}
     for (flyer_id, _), span in spans.items():
         flyers[flyer_id] = flyers[flyer_id].merge(span) if flyer_id in flyers else span
-    return sum(span.seconds for span in flyers.values()), sum(span.sessions for span in flyers.values())
+    return Totals(
+        seconds=sum(span.seconds for span in flyers.values()),
+        sessions=sum(span.sessions for span in flyers.values()),
+        first_us=min((span.first_us for span in flyers.values()), default=None),
+        last_us=max((span.last_us for span in flyers.values()), default=None),
+    )
 
 
 def average_hours(seconds: int, sessions: int) -> float:
@@ -100,21 +132,32 @@ def average_hours(seconds: int, sessions: int) -> float:
     return float(Decimal(repr(hours)).quantize(_HUNDREDTH, ROUND_HALF_UP))
 
 
-def pack_average(seconds: int, sessions: int) -> bytes:
-    """Return the value of one user in an averages hash."""
-    return AVERAGE.pack(AVERAGE_FORMAT, seconds, sessions)
+def pack_totals(totals: Totals) -> bytes:
+    """Return the value of one user in an averages hash.
+
+    Raises:
+        ValueError: There is no first or last event.
+    """
+    if totals.first_us is None or totals.last_us is None:
+        raise ValueError("totals of no event have no packed form")
+    if totals.closed_seconds is None or totals.closed_sessions is None or totals.unclosed is None:
+        return TOTALS.pack(TOTALS_FORMAT, *totals[:4], 0, NOT_KEPT, NOT_KEPT)
+    return TOTALS.pack(TOTALS_FORMAT, *totals)
 
 
-def unpack_average(value: bytes) -> tuple[int, int]:
-    """Return (seconds, sessions) of a value of an averages hash.
+def unpack_totals(value: bytes) -> Totals:
+    """Return the totals in a value of an averages hash, of this version's format or of an older one.
 
     Raises:
         ValueError: The value is of another format.
     """
-    if len(value) != AVERAGE.size or value[0] != AVERAGE_FORMAT:
-        raise ValueError(f"average of another format than {AVERAGE_FORMAT}")
-    _, seconds, sessions = AVERAGE.unpack(value)
-    return seconds, sessions
+    if len(value) == TOTALS.size and value[0] == TOTALS_FORMAT:
+        totals = Totals(*TOTALS.unpack(value)[1:])
+        return Totals(*totals[:4]) if totals.unclosed == NOT_KEPT else totals
+    if len(value) == _TOTALS_1.size and value[0] == 1:
+        _, seconds, sessions = _TOTALS_1.unpack(value)
+        return Totals(seconds, sessions, None, None)
+    raise ValueError(f"average of another format than 1 to {TOTALS_FORMAT}")
 
 
 def pack_spans(spans: UserSpans) -> bytes:

@@ -59,9 +59,10 @@ class ReportHandler:
 
     async def _one_user(self, request: Request, user_id: str) -> Response:
         _, average = await self._store.average_of(user_id)
-        if average is None:
+        row = None if average is None else row_of(user_id.encode(), average)
+        if row is None:
             return web.problem_reply(404, "no_such_user", "this user has no two events on one flyer in the report")
-        body = msgspec.json.encode(row_of(user_id.encode(), average))
+        body = msgspec.json.encode(row)
         etag = f'"user-{hashlib.sha256(body).hexdigest()[:20]}"'
         return _known(request, etag) or _reply(body, etag)
 

@@ -7,22 +7,32 @@ import json
 import pytest
 
 from functions.core.report import etag_of, json_array, matches, rows_of
-from functions.core.spans import pack_average
+from functions.core.spans import Totals, pack_totals
+
+
+def packed(seconds: int, sessions: int) -> bytes:
+    """Return a value of an averages hash."""
+    return pack_totals(Totals(seconds, sessions, 0, seconds * 1_000_000))
 
 
 def test_rows_come_shard_by_shard_and_by_id_within() -> None:
     """By the bytes of the id, however the store ordered them."""
-    one, other = {b"b": pack_average(3600, 1), b"a": pack_average(3600, 2)}, {b"B": pack_average(0, 1)}
+    one, other = {b"b": packed(3600, 1), b"a": packed(3600, 2)}, {b"B": packed(0, 1)}
 
     assert ["a", "b", "B"] == [row.user_id for row in rows_of([one, other])]
 
 
 def test_the_array_is_the_one_that_clients_know() -> None:
     """Two columns, the number as a number."""
-    array = json_array(rows_of([{"ü".encode(): pack_average(5400, 1)}]))
+    array = json_array(rows_of([{"ü".encode(): packed(5400, 1)}]))
 
     assert [{"user_id": "ü", "avg_time_on_flyer_per_user_hours": 1.5}] == json.loads(array)
     assert b"[]" == json_array([])
+
+
+def test_a_user_without_a_session_is_not_listed() -> None:
+    """There is something stored about everybody, but an average only of who has one."""
+    assert [] == list(rows_of([{b"once": packed(0, 0)}]))
 
 
 def test_a_tag_differs_with_any_version_and_with_the_representation() -> None:

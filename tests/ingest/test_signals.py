@@ -17,7 +17,7 @@ from functions.adapters.redis_shard import Change, ShardStore
 from functions.adapters.redis_store import Appended
 from functions.core import event_types
 from functions.core.shards import shard_of
-from functions.core.spans import pack_average
+from functions.core.spans import Totals, pack_totals
 from functions.ingest.signals import reached_shard
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def test_waiting_asks_for_a_flush_and_answers_when_the_events_are_folded(
     assert event_types.FLUSH_REQUESTED == sink.next().type
     store = ShardStore(settings)
     ledger = store.ledger(shard_of("waits", 4))
-    averages = {b"waits": pack_average(3600, 1)}
+    averages = {b"waits": pack_totals(Totals(3600, 1, 0, 3_600_000_000))}
     store.commit(Change(ledger.shard, ledger.commits, str(ledger.newest_id), 2, True, {}, averages))
     store.close()
     sender.join()

@@ -11,7 +11,7 @@ import pytest
 from functions.adapters.redis_shard import Change, Committed, ShardStore
 from functions.core.settings import Settings
 from functions.core.shards import shard_of
-from functions.core.spans import pack_average
+from functions.core.spans import Totals, pack_totals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -56,7 +56,7 @@ def put(report_settings: Settings) -> Iterator[Callable[..., None]]:
     def commit(*, report_changes: bool = True, **users: tuple[int, int]) -> None:
         for shard in range(SHARDS):
             averages = {
-                user.encode(): pack_average(*totals)
+                user.encode(): pack_totals(Totals(*totals, 0, 0))
                 for user, totals in users.items()
                 if shard_of(user, SHARDS) == shard
             }
@@ -108,11 +108,14 @@ def test_one_user_is_found_by_any_id(report: httpx2.Client, put: Callable[..., N
         )
 
 
-def test_an_unknown_user_is_a_404_that_says_so(report: httpx2.Client) -> None:
-    """A user without a pair of events is not in the report."""
-    response = report.get("/users/nobody")
+def test_an_unknown_user_is_a_404_that_says_so(report: httpx2.Client, put: Callable[..., None]) -> None:
+    """A user without a pair of events is not in the report either."""
+    put(once=(0, 0))
+    for user in ("nobody", "once"):
+        response = report.get(f"/users/{user}")
+        assert (404, "no_such_user") == (response.status_code, response.json()["code"])
 
-    assert (404, "no_such_user") == (response.status_code, response.json()["code"])
+    assert [] == report.get("/").json()
 
 
 def test_the_etag_changes_exactly_when_the_content_does(report: httpx2.Client, put: Callable[..., None]) -> None:

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from functions.adapters.redis_store import Appended, RedisStore, ShardBatch
 from functions.core.events import Event
 from functions.core.packing import pack_events
+from functions.core.report import rows_of
 from functions.core.shards import shard_of
-from functions.core.spans import average_hours, spans_of, totals_of, unpack_average
+from functions.core.spans import average_hours, spans_of, totals_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -81,11 +82,8 @@ def report_of(settings: Settings) -> dict[str, float]:
         store = RedisStore(settings)
         shards = await store.averages()
         await store.close()
-        return {
-            user.decode(): average_hours(*unpack_average(value))
-            for shard in shards
-            for user, value in shard.averages.items()
-        }
+        rows = rows_of(shard.averages for shard in shards)
+        return {row.user_id: row.avg_time_on_flyer_per_user_hours for row in rows}
 
     return asyncio.run(read())
 
@@ -93,7 +91,7 @@ def report_of(settings: Settings) -> dict[str, float]:
 def expected_report(events: Iterable[Event]) -> dict[str, float]:
     """Return what the report must be, in plain Python."""
     totals = {user: totals_of(spans) for user, spans in spans_of(events).items()}
-    return {user: average_hours(seconds, sessions) for user, (seconds, sessions) in totals.items() if sessions}
+    return {user: average_hours(*total[:2]) for user, total in totals.items() if total.sessions}
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from functions.core.events import Event
 from functions.core.packing import pack_events, unpack_events
-from functions.core.spans import Span, average_hours, pack_average, pack_spans
+from functions.core.spans import Span, Totals, pack_spans, pack_totals
 from spark import columns
 
 if TYPE_CHECKING:
@@ -60,25 +60,15 @@ def test_users_spans_are_packed_alike(users: list[UserSpans]) -> None:
     assert values == columns.pack_spans(columns.unpack_spans(values)).to_pylist()
 
 
-@given(st.lists(st.tuples(st.integers(0, 2**40), st.integers(1, 2**30)), min_size=1))
-def test_averages_are_packed_alike(totals: list[tuple[int, int]]) -> None:
+TOTALS = st.tuples(st.integers(0, 2**40), st.integers(0, 2**32 - 2), MOMENTS, MOMENTS).map(lambda row: Totals(*row))
+
+
+@given(st.lists(TOTALS, min_size=1))
+def test_totals_are_packed_alike(totals: list[Totals]) -> None:
     """The bytes are those of the pure function."""
-    seconds, sessions = (np.array(column, np.int64) for column in zip(*totals, strict=True))
+    packed = columns.TotalsColumns(*(np.array(column, np.int64) for column in list(zip(*totals, strict=True))[:4]))
 
-    assert [pack_average(*pair) for pair in totals] == columns.pack_averages(seconds, sessions).to_pylist()
-
-
-TIES = st.tuples(st.integers(0, 10**6), st.integers(1, 500)).map(lambda tie: (18 * (2 * tie[0] + 1) * tie[1], tie[1]))
-
-
-@given(st.lists(st.tuples(st.integers(0, 10**10), st.integers(1, 10**5)) | TIES, min_size=1))
-def test_hours_are_rounded_alike(totals: list[tuple[int, int]]) -> None:
-    """Ties among them."""
-    seconds, sessions = (np.array(column, np.int64) for column in zip(*totals, strict=True))
-
-    assert [round(average_hours(*pair) * 100) for pair in totals] == list(
-        columns.hundredths_of_hours(seconds, sessions)
-    )
+    assert [pack_totals(one) for one in totals] == columns.pack_totals(packed).to_pylist()
 
 
 ENTRY = pack_events(unpack_events(pack_events([Event(1, "u", "e", "f", None)])))

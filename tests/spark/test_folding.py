@@ -14,7 +14,7 @@ from functions.adapters.redis_shard import ShardStore
 from functions.core.events import Event
 from functions.core.settings import Settings
 from functions.core.shards import shard_of
-from functions.core.spans import average_hours, pack_spans, spans_of, totals_of, unpack_average
+from functions.core.spans import Totals, pack_spans, spans_of, totals_of, unpack_totals
 from spark.folding import DamagedLogError, DamagedStateError, fold_shard
 from spark.running import bounds_of
 from spark.tasks import ROUNDS_A_PASS, fold_groups
@@ -91,24 +91,24 @@ def test_state_and_report_equal_the_plain_computation(
 
     assert {user: pack_spans(spans) for user, spans in spans_of(everything).items()} == state_of(settings)
     assert plain_report(everything) == read_report(settings)
+    assert user_totals(everything) == stored_totals(settings)
     for merchant in ("m", "n"):
-        assert merchant_report(everything, merchant) == merchant_averages(settings, merchant)
+        of_merchant = [event for event in everything if event.merchant_id == merchant]
+        assert user_totals(of_merchant) == stored_totals(settings, merchant)
 
 
-def merchant_report(events: Iterable[Event], merchant: str) -> dict[str, float]:
-    """Return the averages on one merchant's flyers, in plain Python."""
-    users = spans_of(event for event in events if event.merchant_id == merchant)
-    totals = {user: totals_of(spans) for user, spans in users.items()}
-    return {user: average_hours(*total) for user, total in totals.items() if total[1]}
+def user_totals(events: Iterable[Event]) -> dict[str, Totals]:
+    """Return every user's totals, in plain Python."""
+    return {user: totals_of(spans) for user, spans in spans_of(events).items()}
 
 
-def merchant_averages(settings: Settings, merchant: str) -> dict[str, float]:
-    """Return the averages on one merchant's flyers, from the store."""
+def stored_totals(settings: Settings, merchant: str | None = None) -> dict[str, Totals]:
+    """Return every user's totals, overall or on one merchant's flyers, from the store."""
     store = ShardStore(settings)
-    found: dict[str, float] = {}
+    found: dict[str, Totals] = {}
     for shard in range(SHARDS):
         held: Any = store._redis.hgetall(store.keys.averages(shard, merchant))
-        found.update({user.decode(): average_hours(*unpack_average(value)) for user, value in held.items()})
+        found.update({user.decode(): unpack_totals(value) for user, value in held.items()})
     store.close()
     return found
 
@@ -121,9 +121,9 @@ def test_the_version_changes_exactly_when_the_report_does(
     events_strategy: Callable[..., st.SearchStrategy[list[Event]]],
     fill_log: Callable[[Settings, Iterable[list[Event]]], None],
 ) -> None:
-    """A commit that shows nothing new keeps the version, whatever it does to spans and to merchants' averages."""
+    """A commit that changes no total of any user keeps the version, whatever it does to spans and merchants."""
     settings = fresh()
-    shown: dict[str, float] = {}
+    shown: dict[str, Totals] = {}
     version = 0
     user = data.draw(st.sampled_from(["u", "ü"]))
     shard = shard_of(user, SHARDS)
@@ -133,8 +133,7 @@ def test_the_version_changes_exactly_when_the_report_does(
         fill_log(settings, [batch])
         fold(settings)
         everything += batch
-        seconds, sessions = totals_of(spans_of(everything).get(user, {}))
-        now_shown = {user: average_hours(seconds, sessions)} if sessions else {}
+        now_shown = user_totals(everything)
         store = ShardStore(settings)
         now_version = store.ledger(shard).version
         store.close()
@@ -299,7 +298,7 @@ def test_a_user_with_a_hundred_thousand_flyers_is_folded(
     store.close()
 
     assert average is not None
-    assert (50_000 * 60, 50_000) == unpack_average(average)
+    assert Totals(50_000 * 60, 50_000, 0, 99_999_000_000) == unpack_totals(average)
 
 
 def test_an_empty_log_is_no_work(fresh: Callable[[], Settings]) -> None:

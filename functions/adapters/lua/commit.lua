@@ -4,7 +4,7 @@
 --       2 events     stream  the shard's pending log
 --       3 spans      hash    user -> packed spans
 --       4 merchants  set     merchants that have an averages hash here
---       5 averages   hash    user -> packed seconds and sessions
+--       5 averages   hash    user -> packed totals
 --       6 versions   hash    merchant -> moment of the last change of its averages, microseconds
 --       7 backfilled hash   backfill id -> last place of the shard's users that is counted
 --       8.. averages of one merchant each, hash, in the order of ARGV's merchants

@@ -24,7 +24,7 @@ from spark import columns
 from spark.merging import PartialSpans, merge
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from functions.adapters.redis_shard import ShardStore
     from functions.core.ledger import ShardLedger
@@ -184,7 +184,11 @@ def spans_of_log(batch: Sequence[bytes]) -> PartialSpans:
     Raises:
         ValueError: An entry is damaged.
     """
-    log = columns.unpack_log(batch)
+    return spans_of_events(columns.unpack_log(batch))
+
+
+def spans_of_events(log: Mapping[str, pa.Array]) -> PartialSpans:
+    """Return the flyer events among columns as ``columns.unpack_log`` returns them, each as the span that it is."""
     moments = log["timestamp_us"].to_numpy()
     merchants = pc.fill_null(log["merchant_id"], "")
     wanted = pc.and_(pc.is_in(log["event"], value_set=_FLYER_EVENTS), pc.is_valid(log["flyer_id"]))

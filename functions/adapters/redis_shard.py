@@ -132,8 +132,16 @@ class ShardStore:
         return int(held)
 
     def ledger(self, shard: int) -> ShardLedger:
-        """Return the shard's books."""
-        return ledger_from(shard, self._call(_LEDGER, [self.keys.ledger(shard), self.keys.events(shard)], []))
+        """Return the shard's books; what is read and committed next is of the generation that is live then.
+
+        In this order: a switch to another generation makes void what was read by the books before it.
+        """
+        ledger = ledger_from(shard, self._call(_LEDGER, [self.keys.ledger(shard), self.keys.events(shard)], []))
+        with translated_errors():
+            held: Any = self._redis.hget(self.keys.layout, "generation")
+        if int(held or 0) != self.keys.generation:
+            self.keys = sharding.Keys(self._settings.namespace, int(held or 0))
+        return ledger
 
     def log(self, shard: int, after: str, upto: str) -> Iterator[tuple[str, bytes]]:
         """Yield (id, packed entry) of the log's entries after one id up to and including another, oldest first."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import redis
 import redis.asyncio
@@ -18,9 +18,11 @@ from functions.core.ledger import ShardLedger
 from functions.core.pressure import StoreLoad
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from functions.core.settings import Settings
+
+_Read = TypeVar("_Read")
 
 LAYOUT_FORMAT: Final = 1
 """Version of the keys and values of docs/architecture.md; a store of another one is not touched."""
@@ -203,13 +205,18 @@ class RedisStore:
     @metrics.timed_trip("averages")
     async def averages(self, merchant: str | None = None) -> list[ShardAverages]:
         """Return every shard's averages, each with the version that it was read at."""
-        return [await self._shard_averages(shard, merchant) for shard in range(await self.shards())]
+        shards = await self.shards()
 
-    async def _shard_averages(self, shard: int, merchant: str | None) -> ShardAverages:
+        async def read(keys: sharding.Keys) -> list[ShardAverages]:
+            return [await self._shard_averages(keys, shard, merchant) for shard in range(shards)]
+
+        return await self._of_live_generation(read)
+
+    async def _shard_averages(self, keys: sharding.Keys, shard: int, merchant: str | None) -> ShardAverages:
         with translated_errors():
             pipe = self._redis.pipeline(transaction=True)
-            pipe.hget(self.keys.ledger(shard), "version")
-            pipe.hgetall(self.keys.averages(shard, merchant))
+            pipe.hget(keys.ledger(shard), "version")
+            pipe.hgetall(keys.averages(shard, merchant))
             version, averages = await pipe.execute()
         return ShardAverages(int(version or 0), averages)
 
@@ -217,12 +224,29 @@ class RedisStore:
     async def average_of(self, user_id: str, merchant: str | None = None) -> tuple[int, bytes | None]:
         """Return the version of the user's shard, and the user's packed totals (None: no such user)."""
         shard = sharding.shard_of(user_id, await self.shards())
-        with translated_errors():
-            pipe = self._redis.pipeline(transaction=True)
-            pipe.hget(self.keys.ledger(shard), "version")
-            pipe.hget(self.keys.averages(shard, merchant), user_id)
-            version, average = await pipe.execute()
-        return int(version or 0), average
+
+        async def read(keys: sharding.Keys) -> tuple[int, bytes | None]:
+            with translated_errors():
+                pipe = self._redis.pipeline(transaction=True)
+                pipe.hget(keys.ledger(shard), "version")
+                pipe.hget(keys.averages(shard, merchant), user_id)
+                version, average = await pipe.execute()
+            return int(version or 0), average
+
+        return await self._of_live_generation(read)
+
+    async def _of_live_generation(self, read: Callable[[sharding.Keys], Awaitable[_Read]]) -> _Read:
+        """Return what is read from the live generation of the state; once more where it was switched meanwhile.
+
+        Looked at after the reading: a generation is deleted only when it is not the live one any more.
+        """
+        while True:
+            found = await read(self.keys)
+            with translated_errors():
+                generation = int(await self._redis.hget(self.keys.layout, "generation") or 0)
+            if generation == self.keys.generation:
+                return found
+            self.keys = sharding.Keys(self._settings.namespace, generation)
 
     @metrics.timed_trip("runs")
     async def runs(self, count: int = 10) -> list[dict[str, str]]:
@@ -285,6 +309,7 @@ def ledger_from(shard: int, reply: Sequence[bytes]) -> ShardLedger:
         accepted=int(fields.get("accepted", 0)),
         duplicate=int(fields.get("duplicate", 0)),
         folded=int(fields.get("folded", 0)),
+        erased=int(fields.get("erased", 0)),
         folded_to=fields.get("folded_to", "0-0"),
         commits=int(fields.get("commits", 0)),
         version=int(fields.get("version", 0)),

@@ -1,6 +1,6 @@
 """The books: what each shard has accepted and folded, and what is still pending.
 
-Per shard, at every moment, ``accepted = folded + pending``.
+Per shard, at every moment, ``accepted = folded + pending + erased``.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ class ShardLedger:
     accepted: int = 0
     duplicate: int = 0
     folded: int = 0
+    erased: int = 0
+    """Taken out of the log before they were folded, since their user was erased."""
     folded_to: str = "0-0"
     """Id of the last folded entry of the log."""
     commits: int = 0
@@ -39,8 +41,8 @@ class ShardLedger:
 
     @property
     def pending(self) -> int:
-        """Events accepted and not yet folded."""
-        return self.accepted - self.folded
+        """Events accepted and neither folded nor erased."""
+        return self.accepted - self.folded - self.erased
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,13 +33,18 @@ def shards_of(user_ids: Iterable[str], shards: int) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """The names of the keys of one pipeline, whose namespace keeps it apart from others in the same Redis."""
+    """The names of the keys of one pipeline, whose namespace keeps it apart from others in the same Redis.
+
+    State and result have a generation: a rebuild makes the next one beside the live one, which ``{ft}:layout`` names.
+    The keys of generation 0 have no number; books, log and dedupe windows have no generation.
+    """
 
     namespace: str
+    generation: int = 0
 
     @property
     def layout(self) -> str:
-        """Hash: number of shards and format versions, fixed at first use."""
+        """Hash: number of shards and format versions, fixed at first use; the live generation of the state."""
         return f"{{{self.namespace}}}:layout"
 
     @property
@@ -76,21 +81,25 @@ class Keys:
 
     def spans(self, shard: int) -> str:
         """Hash: user to packed spans; see functions/core/spans.py."""
-        return f"{{{self.namespace}:{shard}}}:spans"
+        return self._state(shard, "spans")
 
     def merchants(self, shard: int) -> str:
         """Set: the merchants that have an averages hash in this shard."""
-        return f"{{{self.namespace}:{shard}}}:merchants"
+        return self._state(shard, "merchants")
 
     def averages(self, shard: int, merchant: str | None = None) -> str:
         """Hash: user to packed totals, overall or of one merchant's flyers."""
-        key = f"{{{self.namespace}:{shard}}}:averages"
+        key = self._state(shard, "averages")
         return key if merchant is None else f"{key}:{merchant}"
 
     def versions(self, shard: int) -> str:
         """Hash: merchant to the moment (microseconds, Redis clock) at which its averages last changed in this shard."""
-        return f"{{{self.namespace}:{shard}}}:versions"
+        return self._state(shard, "versions")
 
     def backfilled(self, shard: int) -> str:
         """Hash: backfill id to the last place (CRC-32 of the user id) of the shard's users that is counted."""
         return f"{{{self.namespace}:{shard}}}:backfilled"
+
+    def _state(self, shard: int, name: str) -> str:
+        generation = f"g{self.generation}:" if self.generation else ""
+        return f"{{{self.namespace}:{shard}}}:{generation}{name}"

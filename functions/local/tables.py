@@ -39,12 +39,12 @@ def report_table(rows: Sequence[Mapping[str, object]]) -> str:
 
 def ledger_table(ledgers: Sequence[ShardLedger], *, each_shard: bool = False) -> str:
     """Return the books: the sum of all shards, and each shard where asked for."""
-    head = ["shard", "accepted", "duplicate", "folded", "pending"]
-    rows: list[tuple[object, ...]] = [
-        (str(ledger.shard), ledger.accepted, ledger.duplicate, ledger.folded, ledger.pending) for ledger in ledgers
-    ]
-    total = ("all", *(sum(row[column] for row in rows) for column in range(1, 5)))  # type: ignore[misc]  # all are int
-    return table(head, [*(rows if each_shard else []), total])
+    columns = ["accepted", "duplicate", "folded", "pending"]
+    if any(ledger.erased for ledger in ledgers):
+        columns.append("erased")
+    counts = [[int(getattr(ledger, column)) for column in columns] for ledger in ledgers]
+    rows = [(str(ledger.shard), *row) for ledger, row in zip(ledgers, counts, strict=True)] if each_shard else []
+    return table(["shard", *columns], [*rows, ("all", *map(sum, zip(*counts, strict=True)))])
 
 
 def runs_table(runs: Sequence[Mapping[str, str]]) -> str:

@@ -49,6 +49,23 @@ def test_all_keys_of_a_shard_share_a_slot() -> None:
     assert len(names) == len(set(names))
 
 
+def test_generations_are_apart_and_in_their_shards_slot() -> None:
+    """No merchant's name makes a key of one generation one of another."""
+    live, next_one = Keys("ft"), Keys("ft", 1)
+    names = [
+        name
+        for keys in (live, next_one)
+        for name in (
+            keys.spans(3), keys.averages(3), keys.averages(3, "g1"), keys.averages(3, "g1:spans"), keys.merchants(3),
+            keys.versions(3),
+        )
+    ]  # fmt: skip
+
+    assert len(names) == len(set(names))
+    assert {hash_slot(live.ledger(3))} == {hash_slot(name) for name in names}
+    assert live.ledger(3) == next_one.ledger(3)
+
+
 def test_shards_and_namespaces_are_apart() -> None:
     """Different shards mostly have different slots, and no two pipelines share a key."""
     assert len({hash_slot(Keys("ft").ledger(shard)) for shard in range(16)}) > 12

@@ -62,5 +62,6 @@ local accepted = redis.call('HINCRBY', KEYS[2], 'accepted', events)
 if duplicates > 0 then
   redis.call('HINCRBY', KEYS[2], 'duplicate', duplicates)
 end
-local pending = accepted - tonumber(redis.call('HGET', KEYS[2], 'folded') or 0)
+local gone = redis.call('HMGET', KEYS[2], 'folded', 'erased')
+local pending = accepted - tonumber(gone[1] or 0) - tonumber(gone[2] or 0)
 return { 1, id, pending - events, pending }

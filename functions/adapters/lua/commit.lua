@@ -28,9 +28,9 @@ if token ~= ARGV[1] then
 end
 local folded_to, events = ARGV[2], tonumber(ARGV[3])
 if folded_to ~= '' then
-  local accepted = tonumber(redis.call('HGET', KEYS[1], 'accepted') or 0)
-  local folded = tonumber(redis.call('HGET', KEYS[1], 'folded') or 0)
-  if accepted - folded < events or #redis.call('XRANGE', KEYS[2], folded_to, folded_to) == 0 then
+  local held = redis.call('HMGET', KEYS[1], 'accepted', 'folded', 'erased')
+  local pending = tonumber(held[1] or 0) - tonumber(held[2] or 0) - tonumber(held[3] or 0)
+  if pending < events or #redis.call('XRANGE', KEYS[2], folded_to, folded_to) == 0 then
     return { 0, 'log lost' }
   end
   -- The trimming comes first: a store that is full refuses a script's first write where it takes memory, not its later

@@ -7,7 +7,6 @@ A place in the code that fails for every request would otherwise write a line fo
 from __future__ import annotations
 
 import logging
-import re
 import sys
 from datetime import UTC, datetime
 from typing import Final
@@ -15,15 +14,11 @@ from typing import Final
 import msgspec
 
 from functions.adapters import exchange as exchange_
+from functions.core.credentials import HIDDEN, hide_in_text, is_credential_name
 
 LINES_A_SECOND: Final = 20
-HIDDEN: Final = "(hidden)"
 
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-_SECRETS: Final = re.compile(
-    r"(?P<scheme>://)[^/\s@\"]+@|(?P<kind>\b(?:Bearer\s+|Basic\s+|ft[a-z]_))[\w.~+/=-]+", re.ASCII | re.IGNORECASE
-)
-_SECRET_NAME: Final = re.compile(r"authorization|cookie|password|secret$|token$|api_?key", re.IGNORECASE)
 
 
 class JsonFormatter(logging.Formatter):
@@ -40,12 +35,12 @@ class JsonFormatter(logging.Formatter):
         line.update(_of_request())
         for name, value in vars(record).items():
             if name not in _STANDARD and name not in line:
-                line[name] = HIDDEN if _SECRET_NAME.search(name) and value is not None else value
+                line[name] = HIDDEN if is_credential_name(name) and value is not None else value
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         if record.stack_info:
             line["stack"] = self.formatStack(record.stack_info)
-        return _SECRETS.sub(_hide, _json_of(line))
+        return hide_in_text(_json_of(line))
 
 
 class RepeatLimit(logging.Filter):
@@ -136,7 +131,3 @@ def _shown(value: object) -> str:
         return str(value)
     except Exception as e:  # noqa: BLE001  # whatever a stranger's __str__ raises
         return f"a {type(value).__name__} that cannot be shown: {type(e).__name__}"
-
-
-def _hide(match: re.Match[str]) -> str:
-    return f"://{HIDDEN}@" if match["scheme"] else f"{match['kind']}{HIDDEN}"

@@ -101,6 +101,13 @@ class Settings:
     max_future_s: int = _setting(
         86_400, "seconds; an event whose timestamp is further ahead of our clock is rejected; 0: any is taken", low=0
     )
+    quarantine_max_events: int = _setting(
+        10_000, "rejected events kept for a fix, the newest; one key's take half at most; 0: none is kept", low=0
+    )
+    quarantine_max_bytes: int = _setting(33_554_432, "bytes that they may take in the store, all together", low=65_536)
+    quarantine_max_event_bytes: int = _setting(
+        65_536, "bytes of JSON; a larger rejected event is not kept", low=1024, high=1_048_576
+    )
     max_pending_events: int = _setting(
         10_000_000, "events pending in the store; beyond that senders are asked to retry later; 0: no limit", low=0
     )

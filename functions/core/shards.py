@@ -59,8 +59,13 @@ class Keys:
 
     @property
     def quarantine(self) -> str:
-        """Capped stream: rejected events as received, with the reason."""
+        """Capped stream: rejected events as received, with the reason; see functions/core/quarantine.py."""
         return f"{{{self.namespace}}}:quarantine"
+
+    @property
+    def quarantine_parts(self) -> list[str]:
+        """What goes with it: names, fixes, groups and books, as functions/adapters/lua/quarantine_add.lua has them."""
+        return [self.quarantine, *(f"{self.quarantine}:{part}" for part in ("names", "fixes", "groups", "books"))]
 
     @property
     def backfills(self) -> str:

@@ -19,6 +19,7 @@ import redis
 from functions.core.settings import Settings
 from functions.local.valkey import EmbeddedValkey, free_port
 from tests.kubernetes_api.fixtures import cluster, make_cluster, servers
+from tests.redis_cluster import EmbeddedCluster
 
 __all__ = ["cluster", "make_cluster"]  # fixtures of all tests
 
@@ -67,6 +68,14 @@ def valkey(make_server: MakeServer) -> Iterator[EmbeddedValkey]:
     """A server that all tests of the session share; a test that disturbs one makes its own."""
     with make_server() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedCluster]:
+    """A Redis Cluster of three nodes that all tests of the session share; a test that disturbs one makes its own."""
+    binary = os.environ.get("FLYERTIME_TEST_SERVER")
+    with EmbeddedCluster(tmp_path_factory.mktemp("cluster"), binary=binary) as cluster:
+        yield cluster
 
 
 @pytest.fixture

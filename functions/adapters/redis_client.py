@@ -21,11 +21,15 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from functions.adapters import metrics
+from functions.adapters.redis_cluster import AsyncClient
+from functions.adapters.redis_cluster_blocking import Client
 from functions.core.errors import FlyertimeError, MisconfiguredError, UnavailableError
+from functions.core.settings import addresses_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+    from functions.adapters.redis_slots import Address
     from functions.core.settings import Settings
 
 
@@ -53,32 +57,25 @@ def load_script(name: str) -> Script:
     return Script(name, text, hashlib.sha1(text.encode()).hexdigest())  # noqa: S324  # Redis names scripts by SHA-1
 
 
-def connect(settings: Settings) -> redis.Redis:
+def connect(settings: Settings) -> Client:
     """Return a blocking client for the job; it connects at its first command.
 
     It waits longer for a reply than functions do: nobody waits for the job, and a commit of many users takes a while.
     """
     options = {**_options(settings), "socket_timeout": max(settings.redis_timeout_s, JOB_TIMEOUT_S)}
-    with _named_address():
-        pool = redis.ConnectionPool.from_url(settings.redis_url, **options, retry=Retry(NoBackoff(), 0))
-    return redis.Redis.from_pool(_with_password(pool, settings))
+    options["retry"] = Retry(NoBackoff(), 0)
+    return Client(*_pools(settings, lambda url: redis.ConnectionPool.from_url(url, **options)))
 
 
-def connect_async(settings: Settings) -> redis.asyncio.Redis:
+def connect_async(settings: Settings) -> AsyncClient:
     """Return an asyncio client; it connects at its first command, in the loop that runs then.
 
-    Its connections are few, and who finds none free waits for one: a burst of requests queues here, rather than being
-    told that the store is away.
+    Its connections to a node are few, and who finds none free waits for one: a burst of requests queues here, rather
+    than being told that the store is away.
     """
-    with _named_address():
-        pool = redis.asyncio.BlockingConnectionPool.from_url(
-            settings.redis_url,
-            max_connections=MAX_CONNECTIONS,
-            timeout=settings.redis_timeout_s,
-            **_options(settings),
-            retry=redis.asyncio.retry.Retry(NoBackoff(), 0),
-        )
-    return redis.asyncio.Redis.from_pool(_with_password(pool, settings))
+    options = {**_options(settings), "retry": redis.asyncio.retry.Retry(NoBackoff(), 0)}
+    options |= {"max_connections": MAX_CONNECTIONS, "timeout": settings.redis_timeout_s}
+    return AsyncClient(*_pools(settings, lambda url: redis.asyncio.BlockingConnectionPool.from_url(url, **options)))
 
 
 def _options(settings: Settings) -> dict[str, Any]:
@@ -94,11 +91,25 @@ def _options(settings: Settings) -> dict[str, Any]:
 _Pool = TypeVar("_Pool", redis.ConnectionPool, redis.asyncio.BlockingConnectionPool)
 
 
-def _with_password(pool: _Pool, settings: Settings) -> _Pool:
-    """Let the password of its own setting go before one in the address, which the client would prefer."""
-    if settings.redis_password is not None:
-        pool.connection_kwargs["password"] = settings.redis_password
-    return pool
+def _pools(settings: Settings, pool_from: Callable[[str], _Pool]) -> tuple[list[_Pool], Callable[[Address], _Pool]]:
+    """Return a pool for each address that the settings name, and what makes one for another node of their cluster."""
+
+    def pool_of(url: str) -> _Pool:
+        with _named_address():
+            pool = pool_from(url)
+        if settings.redis_password is not None:  # it goes before one in the address, which the client would prefer
+            pool.connection_kwargs["password"] = settings.redis_password
+        return pool
+
+    addresses = addresses_of(settings.redis_url)
+
+    def pool_of_node(node: Address) -> _Pool:
+        """Make the pool of a node: as the first address in all but its place."""
+        pool = pool_of(addresses[0])
+        pool.connection_kwargs |= {"host": node.host, "port": node.port}
+        return pool
+
+    return [pool_of(address) for address in addresses], pool_of_node
 
 
 @contextmanager
@@ -131,11 +142,13 @@ def _meaning_of(error: redis.RedisError | OSError) -> FlyertimeError:
         return UnavailableError("store_read_only", "the store is a replica just now", retry_after_s=2)
     if isinstance(error, redis.ConnectionError | redis.TimeoutError | OSError):
         return UnavailableError("store_unavailable", "the store does not answer")
-    if isinstance(error, exceptions.AskError):  # and MovedError, its subclass
+    if "cluster support disabled" in str(error):
         return MisconfiguredError(
-            "store_is_cluster", "the store is one node of a Redis Cluster; give an address that serves all keys"
+            "store_is_no_cluster",
+            "FLYERTIME_REDIS_URL names several addresses, as for a Redis Cluster, but the store is none; name one",
         )
-    if isinstance(error, exceptions.ClusterError | exceptions.TryAgainError) or code in _PASSING:
+    passing = exceptions.ClusterError | exceptions.AskError | exceptions.TryAgainError  # MovedError is an AskError
+    if isinstance(error, passing) or code in _PASSING:
         return UnavailableError("store_unavailable", "the store cannot take commands just now", retry_after_s=2)
     return MisconfiguredError("store_misused", f"the store refuses a command: {str(error)[:200]}")
 

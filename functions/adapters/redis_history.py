@@ -34,7 +34,7 @@ class HistoryStore(ShardStore):
         return self.shards()
 
     def now_ms(self) -> int:
-        """Return the store's time in milliseconds since 1970."""
+        """Return the store's time in milliseconds since 1970; of a cluster some node's."""
         with translated_errors():
             seconds, microseconds = self._redis.time()
         return int(seconds) * 1000 + int(microseconds) // 1000

@@ -20,6 +20,7 @@ from functions.core.pressure import StoreLoad
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from functions.adapters.redis_cluster import AsyncClient
     from functions.core.settings import Settings
 
 _Read = TypeVar("_Read")
@@ -72,7 +73,7 @@ class ShardAverages:
 class RedisStore:
     """All that ingest, trigger and report ask of Redis."""
 
-    def __init__(self, settings: Settings, client: redis.asyncio.Redis | None = None) -> None:
+    def __init__(self, settings: Settings, client: AsyncClient | None = None) -> None:
         self._settings = settings
         self._redis = client or redis_client.connect_async(settings)
         self._shards: int | None = None
@@ -152,30 +153,33 @@ class RedisStore:
     @metrics.timed_trip("ledgers")
     async def ledgers(self) -> list[ShardLedger]:
         """Return every shard's books."""
-        calls: list[tuple[list[str], list[Any]]] = [
-            ([self.keys.ledger(shard), self.keys.events(shard)], []) for shard in range(await self.shards())
-        ]
         ledgers = []
-        for shard, reply in enumerate(await self._call_script(_LEDGER, calls)):
+        for shard, reply in enumerate(await self._call_script(_LEDGER, self._ledger_calls(await self.shards()))):
             if isinstance(reply, FlyertimeError):
                 raise reply
             ledgers.append(ledger_from(shard, reply))
         return ledgers
 
+    def _ledger_calls(self, shards: int) -> list[tuple[list[str], list[Any]]]:
+        return [([self.keys.ledger(shard), self.keys.events(shard)], []) for shard in range(shards)]
+
     @metrics.timed_trip("load")
     async def load(self) -> StoreLoad:
-        """Return how much is pending and how full the store is."""
-        pending_events = sum(ledger.pending for ledger in await self.ledgers())
-        with translated_errors():
-            memory: Any = await self._redis.info("memory")
-        return StoreLoad(pending_events, int(memory["used_memory"]), int(memory.get("maxmemory", 0)))
+        """Return how much is pending and how full the store is: of a cluster the fullest node, of those that answer."""
+        replies = await self._call_script(_LEDGER, self._ledger_calls(await self.shards()))
+        books = [
+            ledger_from(shard, reply) for shard, reply in enumerate(replies) if not isinstance(reply, FlyertimeError)
+        ]
+        memories = await self._each_node("INFO", "memory")
+        used = [(int(memory["used_memory"]), int(memory.get("maxmemory", 0))) for memory in memories]
+        fullest = max(used, key=lambda node: node[0] / node[1] if node[1] else 0.0)
+        return StoreLoad(sum(ledger.pending for ledger in books), *fullest)
 
     @metrics.timed_trip("time")
     async def now_ms(self) -> int:
-        """Return the store's time, which stamps the log, in milliseconds since 1970."""
-        with translated_errors():
-            seconds, microseconds = await self._redis.time()
-        return int(seconds) * 1000 + int(microseconds) // 1000
+        """Return the store's time, which stamps the log, in milliseconds since 1970; of a cluster the latest."""
+        times = await self._each_node("TIME")
+        return max(int(seconds) * 1000 + int(microseconds) // 1000 for seconds, microseconds in times)
 
     @metrics.timed_trip("request_flush")
     async def request_flush(self) -> int:
@@ -258,28 +262,35 @@ class RedisStore:
     async def _call_script(
         self, script: redis_client.Script, calls: Sequence[tuple[list[str], list[Any]]]
     ) -> list[Any | FlyertimeError]:
-        """Call a script once for each (keys, arguments) in one trip; an error stands in its reply's place."""
-        replies = await self._evaluate(script, calls)
+        """Call a script once for each (keys, arguments), a trip to each node; an error stands in its reply's place."""
+        replies = await self._evaluate(("EVALSHA", script.sha), calls)
         unknown = [place for place, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
         if unknown:  # the store was restarted, or is new: nothing of these calls was done
-            with translated_errors():
-                await self._redis.script_load(script.text)
-            again = await self._evaluate(script, [calls[place] for place in unknown])
+            again = await self._evaluate(("EVAL", script.text), [calls[place] for place in unknown])
             for place, reply in zip(unknown, again, strict=True):
                 replies[place] = reply
         return [
-            redis_client.as_flyertime_error(reply) if isinstance(reply, redis.RedisError) else reply
+            redis_client.as_flyertime_error(reply) if isinstance(reply, redis.RedisError | OSError) else reply
             for reply in replies
         ]
 
-    async def _evaluate(self, script: redis_client.Script, calls: Sequence[tuple[list[str], list[Any]]]) -> list[Any]:
+    async def _evaluate(self, how: tuple[str, str], calls: Sequence[tuple[list[str], list[Any]]]) -> list[Any]:
         pipe = self._redis.pipeline(transaction=False)
         for keys, arguments in calls:
-            pipe.evalsha(script.sha, len(keys), *keys, *arguments)
+            pipe.execute_command(*how, len(keys), *keys, *arguments)
         try:
             return list(await pipe.execute(raise_on_error=False))
         except (redis.RedisError, OSError) as e:  # the connection as a whole: no call is known to have been done
-            return [redis_client.as_flyertime_error(e)] * len(calls)
+            return [e] * len(calls)
+
+    async def _each_node(self, *command: str) -> list[Any]:
+        """Return the reply of every node that answers."""
+        with translated_errors():
+            replies = await self._redis.on_each_node(*command)
+            answers = [reply for reply in replies if not isinstance(reply, BaseException)]
+            if not answers:
+                raise replies[0]
+        return answers
 
 
 def check_layout(held_shards: int, held_format: int, wanted_shards: int | None) -> None:

@@ -50,7 +50,9 @@ class Settings:
 
     # The store
     redis_url: str = _setting(
-        "redis://127.0.0.1:6379/0", "redis:// or rediss:// (TLS) address of the store; may carry user and password"
+        "redis://127.0.0.1:6379/0",
+        "redis:// or rediss:// (TLS) address of the store; may carry user and password. Of a Redis Cluster several "
+        "nodes, apart by commas, so that one may be away",
     )
     redis_password: str | None = _setting(
         None, "password of the store, kept apart from the address so that it can come from a Secret", secret=True
@@ -316,8 +318,33 @@ def unknown_variables(environment: Mapping[str, str]) -> list[str]:
     ]
 
 
+def addresses_of(url: str) -> list[str]:
+    """Return the addresses that a setting names, apart by commas; one without a scheme is like the first.
+
+    A comma before the last ``@`` belongs to a password, unless another address begins behind it.
+    """
+    first, *others = (part.strip() for part in _BETWEEN_ADDRESSES.split(url))
+    parts = urlsplit(first)
+    user, at, _ = parts.netloc.rpartition("@")
+    return [
+        first,
+        *(
+            other if "://" in other else urlunsplit(parts._replace(netloc=f"{user}{at}{other}"))
+            for other in others
+            if other
+        ),
+    ]
+
+
+_BETWEEN_ADDRESSES: Final = re.compile(r",(?=\s*[a-z]+://)|,(?=[^@]*$)")
+
+
 def without_credentials(url: str) -> str:
-    """Return an address without its user and password."""
+    """Return an address, or several, without user and password."""
+    return ",".join(map(_without_credentials, addresses_of(url)))
+
+
+def _without_credentials(url: str) -> str:
     parts = urlsplit(url)
     if "@" not in parts.netloc:
         return url

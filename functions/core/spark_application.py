@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs, urlsplit
 
 from functions.core.errors import MisconfiguredError
-from functions.core.settings import PREFIX
+from functions.core.settings import PREFIX, addresses_of
 from functions.core.spark_application_rules import PASSWORD_VARIABLE, faults_of
 from functions.core.spark_sizing import executors_of, memory_overhead_of
 from functions.core.spark_states import ATTEMPT, BACKLOG
@@ -189,8 +189,8 @@ def _store_faults(settings: Settings) -> list[str]:
     """Return why the job could not be told the store's password, or would show it."""
     faults = []
     for variable, url in (("REDIS_URL", settings.redis_url), ("SPARK_REDIS_URL", settings.spark_redis_url)):
-        parts = urlsplit(url or "")
-        if parts.password or "password" in parse_qs(parts.query):
+        parts = [urlsplit(address) for address in addresses_of(url or "")]
+        if any(part.password or "password" in parse_qs(part.query) for part in parts):
             faults.append(
                 f"{PREFIX}{variable} must not hold the password, which everybody who may read SparkApplications would "
                 f"see: set {PASSWORD_VARIABLE} here, from a Secret, and FLYERTIME_SPARK_REDIS_SECRET for the job"

@@ -7,7 +7,15 @@ import dataclasses
 import pytest
 
 from functions.core.errors import MisconfiguredError
-from functions.core.settings import HIDDEN, Settings, parse, unknown_variables, variable_of, without_credentials
+from functions.core.settings import (
+    HIDDEN,
+    Settings,
+    addresses_of,
+    parse,
+    unknown_variables,
+    variable_of,
+    without_credentials,
+)
 
 DEFAULTS = {
     "redis_url": "redis://127.0.0.1:6379/0",
@@ -107,3 +115,19 @@ def test_every_setting_says_what_it_means() -> None:
 
     assert all(len(field.metadata["doc"]) > 10 for field in fields)
     assert len(fields) == len({variable_of(field) for field in fields})
+
+
+@pytest.mark.parametrize(
+    ("url", "addresses"),
+    [
+        ("redis://a:1/0", ["redis://a:1/0"]),
+        ("redis://a:1,redis://b:2", ["redis://a:1", "redis://b:2"]),
+        ("rediss://u:p@a:1, b:2,c", ["rediss://u:p@a:1", "rediss://u:p@b:2", "rediss://u:p@c"]),
+        ("redis://:p,w@a:1,b:2", ["redis://:p,w@a:1", "redis://:p,w@b:2"]),
+        ("redis://u:p@a:1,redis://u:q@b:2,", ["redis://u:p@a:1", "redis://u:q@b:2"]),
+    ],
+)
+def test_a_store_may_have_several_addresses(url: str, addresses: list[str]) -> None:
+    """Apart by commas; those without a scheme are like the first. A comma in a password is none between addresses."""
+    assert addresses == addresses_of(url)
+    assert "@" not in without_credentials(url)

@@ -21,6 +21,7 @@ run: setup ## the whole pipeline on this machine until Ctrl-C
 	@$(BIN)/flyertime run
 
 test: setup ## all tests
+	@scripts/ensure-chromium
 	$(BIN)/python -m pytest
 
 lint: $(STAMP) ## ruff and mypy

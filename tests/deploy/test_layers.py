@@ -46,6 +46,7 @@ OWNERS = {
     "pyspark": ("spark.",),
     "pyarrow": ("spark.",),
     "numpy": ("spark.",),
+    "pygal": ("functions.report.page.charts",),
     "prometheus_client": ("functions.adapters.prometheus",),
     "opentelemetry": ("functions.adapters.tracing",),
     "click": ("functions.cli", "functions.local.demo"),

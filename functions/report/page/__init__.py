@@ -1,0 +1,1 @@
+"""The report's page for people: its files, and its charts."""

@@ -1,0 +1,104 @@
+// What stands above the users: freshness, tiles, the two charts with their tables, and the ledger.
+
+import { askChart, askJson, path } from "./api.js";
+import { element, number, shown, table, time } from "./elements.js";
+
+const MERCHANTS_SHOWN = 15;
+const place = (id) => document.getElementById(id);
+let charts = [];
+
+export async function showOverview(merchant, merchants) {
+  const summary = await askJson(path(merchant, "summary"));
+  showFreshness(summary.freshness);
+  showTiles(summary);
+  showDistribution(summary.histogram);
+  showMerchants(merchants);
+  showLedger(summary.ledger);
+  charts = [distributionChart(summary.histogram), ...(merchants.length > 1 ? [merchantsChart(merchants)] : [])];
+  await showCharts();
+  return summary;
+}
+
+function showFreshness({ complete_through: through, pending_events: pending, next_run_by: nextBy, last_run: last }) {
+  const parts = [element("strong", {}, through ? "Complete through " : "Nothing folded yet"), through ? time(through) : ""];
+  parts.push(" · ", number(pending), ` ${pending === 1 ? "event" : "events"} pending`);
+  if (pending > 0 && nextBy) parts.push(", next run by ", time(nextBy));
+  if (last?.ended_at) parts.push(` · last run ${String(last.state ?? "").toLowerCase()} `, time(last.ended_at));
+  place("freshness").replaceChildren(...parts);
+}
+
+function showTiles({ users, sessions, mean_hours: mean, percentiles = {}, unclosed_opens: unclosed }) {
+  const tiles = [
+    ["Users", number(users)],
+    ["Sessions", number(sessions)],
+    ["Mean, hours", number(mean, shown.hours)],
+    ["Median, hours", number(percentiles.p50, shown.hours)],
+    ["90 % below, hours", number(percentiles.p90, shown.hours)],
+    ["99 % below, hours", number(percentiles.p99, shown.hours)],
+  ];
+  if (unclosed !== undefined && unclosed !== null) tiles.push(["Unclosed opens", number(unclosed)]);
+  place("tiles").replaceChildren(...tiles.map(([name, value]) =>
+    element("div", { class: "tile" }, element("dt", {}, name), element("dd", {}, value))));
+}
+
+function range({ from_hours: from, to_hours: to }) {
+  return to === null || to === undefined ? `${shown.edge(from)} and more` : `${shown.edge(from)} – ${shown.edge(to)}`;
+}
+
+function showDistribution(histogram) {
+  const rows = histogram.map((bucket) => [range(bucket), number(bucket.users)]);
+  place("distribution-table").replaceChildren(
+    table("Users by average time on flyer", [["Hours", false], ["Users", true]], rows));
+}
+
+function showMerchants(merchants) {
+  place("merchants").hidden = merchants.length < 2;
+  const rows = merchants.map((each) => [
+    each.merchant_id, number(each.users), number(each.sessions), number(each.avg_time_on_flyer_hours, shown.hours)]);
+  place("merchants-table").replaceChildren(table("Merchants side by side",
+    [["Merchant", false], ["Users", true], ["Sessions", true], ["Average, hours", true]], rows));
+  place("merchants-hint").textContent = merchants.length > MERCHANTS_SHOWN
+    ? `Average time on flyer in hours, of the ${MERCHANTS_SHOWN} merchants with the most users; all ${shown.count(merchants.length)} are in the table`
+    : "Average time on flyer, in hours";
+}
+
+function showLedger(ledger) {
+  place("ledger").hidden = !ledger;
+  if (!ledger) return;
+  const { accepted, duplicate, folded, pending } = ledger;
+  place("ledger-table").replaceChildren(table("Events by what became of them", [["Events", false], ["Number", true]], [
+    ["Accepted", number(accepted)],
+    ["Folded into this report", number(folded)],
+    ["Pending", number(pending)],
+    ["Duplicates, counted once", number(duplicate)],
+  ]));
+  place("ledger-hint").textContent = accepted === folded + pending
+    ? "Every accepted event is in the report or pending: the books balance."
+    : `Accepted differs from folded and pending by ${shown.count(accepted - folded - pending)}.`;
+}
+
+function distributionChart(histogram) {
+  const bars = histogram.map((bucket) => {
+    const hours = range(bucket);
+    return { label: shown.edge(bucket.from_hours), value: bucket.users, words: `${hours} hours: ${shown.count(bucket.users)} users` };
+  });
+  return ["distribution-chart", { kind: "columns", title: "Users by average time on flyer, in hours", bars }];
+}
+
+function merchantsChart(merchants) {
+  const bars = merchants.slice(0, MERCHANTS_SHOWN).map((each) => {
+    const hours = shown.hours(each.avg_time_on_flyer_hours);
+    const words = `${each.merchant_id}: ${hours} hours on average, ${shown.count(each.users)} users`;
+    return { label: each.merchant_id, value: each.avg_time_on_flyer_hours, words };
+  });
+  return ["merchants-chart", { kind: "rows", title: "Average time on flyer by merchant, in hours", bars }];
+}
+
+// Drawn for the width that there is, so that their text is as large as the page's.
+export async function showCharts() {
+  const height = Math.max(280, ...charts.map(([, { kind, bars }]) => (kind === "rows" ? 44 + 30 * bars.length : 0)));
+  await Promise.all(charts.map(async ([id, chart]) => {
+    const width = Math.min(2000, Math.max(240, Math.floor(place(id).clientWidth)));
+    place(id).replaceChildren(await askChart({ ...chart, width_px: width, height_px: height }));
+  }));
+}

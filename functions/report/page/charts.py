@@ -8,7 +8,9 @@ says its numbers, and the picture's says what it is; the page has the same numbe
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 from xml.etree import ElementTree as ET
 
@@ -25,6 +27,8 @@ _FRAME_PX: Final = 44
 _LABEL_PX: Final = 38
 _MAX_LABEL_CHARACTERS: Final = 18
 _FONT_PX: Final = 12
+_DIGITS: Final = 6
+"""Of the values: its search for a scale fails on numbers next to nothing."""
 _NOT_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _ANCHORS: Final = {"x": "middle", "y": "end"}
 _ATTRIBUTES: Final = {
@@ -57,18 +61,15 @@ def rows(title: str, bars: Sequence[Bar], width_px: int) -> bytes:
 
 
 def _draw(kind: str, title: str, bars: Sequence[Bar], width_px: int, height_px: int, **options: Any) -> bytes:
-    import pygal  # noqa: PLC0415  # 45 ms, only where a picture is asked for
-    from pygal.style import Style  # noqa: PLC0415
-
-    chart = getattr(pygal, kind)(
+    chart = getattr(_pygal(), kind)(
         width=width_px, height=height_px, margin=4, spacing=6, show_legend=False, title=None,
         css=[], js=[], no_prefix=True, disable_xml_declaration=True, include_x_axis=True, min_scale=3, max_scale=6,
         rounded_bars=2, truncate_label=-1,
         no_data_text="", formatter=lambda value: f"{value:,g}",
-        style=Style(label_font_size=_FONT_PX, major_label_font_size=_FONT_PX), **options,
+        style=_pygal().style.Style(label_font_size=_FONT_PX, major_label_font_size=_FONT_PX), **options,
     )  # fmt: skip
     chart.x_labels = [_shortened(bar.label) for bar in bars]
-    chart.add("", [bar.value for bar in bars])
+    chart.add("", [round(bar.value, _DIGITS) for bar in bars])
     chart.add_xml_filter(lambda root: _cleaned(root, title, bars))
     return str(chart.render()).encode()
 
@@ -76,6 +77,19 @@ def _draw(kind: str, title: str, bars: Sequence[Bar], width_px: int, height_px: 
 def _text(text: str) -> str:
     """Return a text that XML can hold: ids may be of any characters."""
     return _NOT_XML.sub("\ufffd", text)
+
+
+@cache
+def _pygal() -> Any:
+    """Return pygal, imported where a picture is asked for (45 ms), without what it leaves in the way of later imports.
+
+    That is a finder for its plug-ins, of a kind that Python 3.11 warns of at every import and 3.12 does not know.
+    """
+    import pygal  # noqa: PLC0415
+    import pygal.style  # noqa: PLC0415
+
+    sys.meta_path[:] = [finder for finder in sys.meta_path if type(finder).__module__ != "pygal"]
+    return pygal
 
 
 def _shortened(label: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
@@ -82,3 +83,10 @@ def test_a_long_name_is_cut_where_it_stands_beside_a_bar() -> None:
     texts = [element.text for element in ET.fromstring(rows_of([Bar(name, 1, name)])).iter(f"{SVG}text")]  # noqa: S314
 
     assert "a merchant of a v…" in texts
+
+
+def test_drawing_leaves_nothing_in_the_way_of_imports() -> None:
+    """The library's finder, which Python warns of at each later import, is taken out again."""
+    columns_of(BARS)
+
+    assert [] == [finder for finder in sys.meta_path if type(finder).__module__.startswith("pygal")]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import unquote_to_bytes
 
@@ -18,6 +19,7 @@ from cloudevents.http import CloudEvent
 
 from functions.core import timestamps
 from functions.core.errors import Fault, RequestRefusedError
+from functions.core.events import MAX_FIELD_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,6 +27,11 @@ if TYPE_CHECKING:
 BATCH_TYPE: Final = "application/cloudevents-batch+json"
 STRUCTURED_TYPE: Final = "application/cloudevents+json"
 REQUIRED: Final = ("specversion", "id", "source", "type")
+MAX_FAULTS: Final = 16
+"""Of one event that are told: what is wrong with more attributes than that is no event."""
+
+_ATTRIBUTE_NAME: Final = re.compile(r"[a-z0-9]+")
+_INTEGERS: Final = range(-(2**31), 2**31)
 
 _decode_json: Final = msgspec.json.Decoder().decode
 
@@ -49,12 +56,15 @@ class Refused(NamedTuple):
     """The event as it came, in the form of the JSON format; data that is not JSON is left as text or bytes."""
 
 
-def decode(headers: Mapping[str, str], body: bytes) -> list[Received | Refused]:
+def decode(
+    headers: Mapping[str, str], body: bytes, max_attribute_bytes: int = MAX_FIELD_BYTES
+) -> list[Received | Refused]:
     """Return the CloudEvents of a request, in their order.
 
     Args:
         headers: By lower-case name.
         body: The whole body.
+        max_attribute_bytes: Longest attribute in UTF-8 that is taken.
 
     Raises:
         RequestRefusedError: The request is no CloudEvent, or its body cannot be read as what its headers say it is.
@@ -69,14 +79,14 @@ def decode(headers: Mapping[str, str], body: bytes) -> list[Received | Refused]:
                 raise RequestRefusedError(
                     "not_a_batch", f"the body of {BATCH_TYPE} must be a JSON array of CloudEvents"
                 )
-            return [_from_json(event) for event in batch]
+            return [_from_json(event, max_attribute_bytes) for event in batch]
         if media_type == STRUCTURED_TYPE:
-            return [_from_json(decode_json(body))]
+            return [_from_json(decode_json(body), max_attribute_bytes)]
         raise RequestRefusedError(
             "unsupported_format", f"CloudEvents come as {STRUCTURED_TYPE}, {BATCH_TYPE}, or in ce- headers", status=415
         )
     if "ce-specversion" in headers or "ce-id" in headers:
-        return [_from_headers(headers, media_type, body)]
+        return [_from_headers(headers, media_type, body, max_attribute_bytes)]
     raise RequestRefusedError(
         "not_a_cloudevent",
         "send a CloudEvent: its attributes in headers ce-specversion, ce-id, ce-source and ce-type, or the whole "
@@ -142,7 +152,9 @@ def _check_charset(parameters: str) -> None:
             raise RequestRefusedError("unsupported_charset", "JSON is sent in UTF-8", status=415)
 
 
-def _from_headers(headers: Mapping[str, str], media_type: str, body: bytes) -> Received | Refused:
+def _from_headers(
+    headers: Mapping[str, str], media_type: str, body: bytes, max_attribute_bytes: int
+) -> Received | Refused:
     attributes: dict[str, object] = {}
     faults: list[Fault] = []
     for name, value in headers.items():
@@ -150,24 +162,25 @@ def _from_headers(headers: Mapping[str, str], media_type: str, body: bytes) -> R
             try:
                 attributes[name[3:]] = _header_text(value)
             except UnicodeDecodeError:
-                faults.append(Fault("bad_attribute", f"/{name}", "must be UTF-8, percent-encoded"))
-    faults += _faults_of(attributes)
+                faults.append(Fault("bad_attribute", _pointer(name[3:]), "must be UTF-8, percent-encoded"))
+    faults += _faults_of(attributes, max_attribute_bytes)
     data: object = None
     if media_type and not _is_json(media_type):
-        faults.append(_not_json(media_type))
+        faults.append(_NOT_JSON)
     elif body:
         data = _payload(body, faults)
-    return _result(attributes, data, faults, {**attributes, **({"data": _as_sent(data, body)} if body else {})})
+    return _result(attributes, data, faults, {**attributes, **_as_sent(media_type, data, body)} if faults else None)
 
 
-def _as_sent(data: object, body: bytes) -> object:
-    """Return data for those who look at a refused event: decoded where it could be."""
-    if data is not None:
-        return data
+def _as_sent(media_type: str, data: object, body: bytes) -> dict[str, object]:
+    """Return what came in the body, in the terms of the JSON format, for those who look at a refused event."""
+    kind = {"datacontenttype": media_type} if media_type and not _is_json(media_type) else {}
+    if data is not None or not body:
+        return {**kind, "data": data}
     try:
-        return body.decode()
+        return {**kind, "data": body.decode()}
     except UnicodeDecodeError:
-        return body
+        return {**kind, "data_base64": base64.b64encode(body).decode()}
 
 
 def _header_text(value: str) -> str:
@@ -180,17 +193,17 @@ def _header_text(value: str) -> str:
     return unquote_to_bytes(value.encode("latin-1", "replace")).decode()
 
 
-def _from_json(event: object) -> Received | Refused:
+def _from_json(event: object, max_attribute_bytes: int) -> Received | Refused:
     if not isinstance(event, dict):
         return Refused(None, (Fault("not_an_object", "", "a CloudEvent is a JSON object"),), event)
     data, encoded = event.get("data"), event.get("data_base64")
     attributes = {
         name: value for name, value in event.items() if value is not None and name not in {"data", "data_base64"}
     }
-    faults = _faults_of(attributes)
+    faults = _faults_of(attributes, max_attribute_bytes)
     content_type = attributes.get("datacontenttype")
     if isinstance(content_type, str) and not _is_json(content_type.lower().partition(";")[0].strip()):
-        faults.append(_not_json(content_type))
+        faults.append(_NOT_JSON)
     elif encoded is not None:
         if data is not None:
             faults.append(Fault("two_payloads", "/data_base64", "send data or data_base64, not both"))
@@ -202,12 +215,13 @@ def _from_json(event: object) -> Received | Refused:
 def _result(attributes: dict[str, object], data: object, faults: list[Fault], received: object) -> Received | Refused:
     event_id = attributes.get("id")
     if faults:
-        return Refused(event_id if isinstance(event_id, str) else None, tuple(faults), received)
+        named = isinstance(event_id, str) and all(fault.pointer != "/ce-id" for fault in faults)
+        return Refused(str(event_id) if named else None, tuple(faults[:MAX_FAULTS]), received)
     return Received(str(event_id), str(attributes["source"]), str(attributes["type"]), data, attributes)
 
 
-def _faults_of(attributes: Mapping[str, object]) -> list[Fault]:
-    """Return what is wrong with the attributes (specification §3.1)."""
+def _faults_of(attributes: Mapping[str, object], max_bytes: int) -> list[Fault]:
+    """Return what is wrong with the attributes (specification, "Context Attributes")."""
     faults: list[Fault] = []
     for name in REQUIRED:
         value = attributes.get(name)
@@ -220,11 +234,22 @@ def _faults_of(attributes: Mapping[str, object]) -> list[Fault]:
     for name, value in attributes.items():
         if name in REQUIRED:
             continue
-        if isinstance(value, dict | list | float):
-            faults.append(Fault("bad_attribute", f"/ce-{name}", "must be a string, an integer or a boolean"))
+        if not _ATTRIBUTE_NAME.fullmatch(name):
+            faults.append(Fault("bad_attribute_name", _pointer(name), "only lower-case letters a-z and digits"))
+        elif isinstance(value, dict | list | float) or (isinstance(value, int) and value not in _INTEGERS):
+            reason = "must be a string, a boolean or an integer of 32 bits"
+            faults.append(Fault("bad_attribute", _pointer(name), reason))
         elif name == "time" and not _is_time(value):
             faults.append(Fault("bad_attribute", "/ce-time", f"must be {timestamps.WANTED}"))
+    for name, value in attributes.items():
+        if isinstance(value, str) and len(value) > max_bytes // 4 and len(value.encode()) > max_bytes:
+            faults.append(Fault("too_long", _pointer(name), f"at most {max_bytes} bytes of UTF-8"))
     return faults
+
+
+def _pointer(name: str) -> str:
+    """Return the JSON pointer of an attribute (RFC 6901 §3); of a name that is none, the beginning."""
+    return "/ce-" + name[:64].replace("~", "~0").replace("/", "~1")
 
 
 def _is_time(value: object) -> bool:
@@ -238,8 +263,7 @@ def _is_json(media_type: str) -> bool:
     return media_type in {"application/json", "text/json"} or media_type.endswith("+json")
 
 
-def _not_json(content_type: str) -> Fault:
-    return Fault("data_not_json", "/data", f"data must be application/json, not {content_type[:80]}")
+_NOT_JSON: Final = Fault("data_not_json", "/data", "data must be application/json")
 
 
 def _payload(body: bytes, faults: list[Fault]) -> object:

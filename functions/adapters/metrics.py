@@ -59,6 +59,11 @@ FAULTS: Final = counter(
     "flyertime_event_faults_total", "faults of rejected events, by code; an event may have several", "code",
     functions=_INGEST,
 )  # fmt: skip
+QUARANTINE: Final = counter(
+    "flyertime_quarantine_events_total",
+    "rejected events, by what became of them: kept (also where it was there before), or why not", "result",
+    functions=_INGEST,
+)  # fmt: skip
 REQUEST_EVENTS: Final = histogram(
     "flyertime_request_events", "events in a request", bounds=_EVENTS_BOUNDS, functions=_INGEST
 )
@@ -79,12 +84,14 @@ REPORT_ROWS: Final = counter("flyertime_report_rows_total", "rows sent to reader
 
 COUNTED: Final[tuple[Instrument[Any], ...]] = (
     REQUESTS, ACTIVE, BODIES, STORE_TRIPS, STORE_ERRORS, ERRORS,
-    EVENTS, FAULTS, REQUEST_EVENTS, SIGNALS, DECISIONS, LAUNCHES, REPORT_ROWS,
+    EVENTS, FAULTS, QUARANTINE, REQUEST_EVENTS, SIGNALS, DECISIONS, LAUNCHES, REPORT_ROWS,
 )  # fmt: skip
 """What a process counts itself, since it started."""
 
 for _verdict in ("accepted", "duplicate", "rejected", "retry"):
     EVENTS.of(_verdict)  # there from the start, so that the first one is an increase
+for _result in ("kept", "over_share", "no_room", "too_large", "too_many", "unavailable"):
+    QUARANTINE.of(_result)
 
 active_requests: Final[Count] = ACTIVE.of()
 body_sizes: Final[Distribution] = BODIES.of()

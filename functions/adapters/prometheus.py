@@ -45,6 +45,14 @@ BOOKED: Final = Gauge(
     ("state",),
 )
 QUARANTINED: Final = Gauge("flyertime_quarantined_events", "rejected events kept for a fix")
+QUARANTINED_BYTES: Final = Gauge("flyertime_quarantine_bytes", "bytes that they take in the store")
+QUARANTINE_BOOKED: Final = Gauge(
+    "flyertime_quarantine_booked_events_total",
+    "rejected events by the store's books: kept, pushed out by newer ones, over their sender's share, redriven, "
+    "discarded, erased with their user",
+    "counter",
+    ("state",),
+)
 RUN_OK: Final = Gauge("flyertime_last_run_succeeded", "1 where the last run on record succeeded, else 0")
 RUN_ENDED: Final = Gauge("flyertime_last_run_end_timestamp_seconds", "when it ended, seconds since 1970")
 RUN_TIME: Final = Gauge("flyertime_last_run_duration_seconds", "how long it took, Spark's start included")
@@ -55,7 +63,8 @@ BUILD: Final = Gauge(
     "flyertime_build_info", "always 1; what runs here", "gauge", ("function", "version", "python_version")
 )
 READ: Final = (
-    STORE_UP, PENDING, OLDEST, BOOKED, QUARANTINED, RUN_OK, RUN_ENDED, RUN_TIME, RUN_EVENTS, THRESHOLD, MAX_AGE, BUILD,
+    STORE_UP, PENDING, OLDEST, BOOKED, QUARANTINED, QUARANTINED_BYTES, QUARANTINE_BOOKED,
+    RUN_OK, RUN_ENDED, RUN_TIME, RUN_EVENTS, THRESHOLD, MAX_AGE, BUILD,
 )  # fmt: skip
 """What is read at a scrape, of every function; flyertime's version and the settings come from the process itself."""
 
@@ -130,7 +139,12 @@ class _Collected:
                     ("duplicate",): figures.duplicate,
                     ("folded",): figures.folded,
                 },
-                QUARANTINED: {(): figures.quarantined},
+                QUARANTINED: {(): figures.quarantine.events},
+                QUARANTINED_BYTES: {(): figures.quarantine.bytes},
+                QUARANTINE_BOOKED: {
+                    (state,): getattr(figures.quarantine, state)
+                    for state in ("kept", "pushed_out", "over_share", "redriven", "discarded", "erased")
+                },
             }
             if (run := figures.last_run) is not None:
                 read |= {

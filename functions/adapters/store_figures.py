@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from functions.adapters import redis_client
-from functions.adapters.redis_client import translated_errors
+from functions.adapters.redis_quarantine import Quarantine
 from functions.adapters.redis_store import RedisStore
 from functions.core.errors import FlyertimeError
 from functions.core.ledger import backlog_of
@@ -17,6 +17,7 @@ from functions.core.ledger import backlog_of
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from functions.adapters.redis_quarantine import Books
     from functions.core.settings import Settings
 
 TIMEOUT_S: Final = 1.0
@@ -45,7 +46,7 @@ class Figures:
     accepted: int
     duplicate: int
     folded: int
-    quarantined: int
+    quarantine: Books
     last_run: LastRun | None
 
 
@@ -56,6 +57,7 @@ class StoreFigures:
         own = dataclasses.replace(settings, redis_timeout_s=min(settings.redis_timeout_s, TIMEOUT_S))
         self._client = redis_client.connect_async(own)
         self._store = RedisStore(own, self._client)
+        self._quarantine = Quarantine(own, self._client)
         self._turn = asyncio.Lock()
         self._read_at_s: float | None = None
         self._figures: Figures | None = None
@@ -80,8 +82,7 @@ class StoreFigures:
         ledgers = await self._store.ledgers()
         now_ms = await self._store.now_ms()
         runs = await self._store.runs(1)
-        with translated_errors():
-            quarantined = await self._client.xlen(self._store.keys.quarantine)
+        quarantine = await self._quarantine.books()
         backlog = backlog_of(ledgers)
         oldest_ms = backlog.oldest_pending_ms
         return Figures(
@@ -90,7 +91,7 @@ class StoreFigures:
             accepted=sum(ledger.accepted for ledger in ledgers),
             duplicate=sum(ledger.duplicate for ledger in ledgers),
             folded=sum(ledger.folded for ledger in ledgers),
-            quarantined=int(quarantined),
+            quarantine=quarantine,
             last_run=last_run_of(runs[0]) if runs else None,
         )
 

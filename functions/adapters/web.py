@@ -10,7 +10,13 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from functions.adapters import metrics
-from functions.core.errors import FlyertimeError, MisconfiguredError, RequestRefusedError, UnavailableError
+from functions.core.errors import (
+    FlyertimeError,
+    MisconfiguredError,
+    RequestRefusedError,
+    UnavailableError,
+    pause_after_s,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -114,7 +120,10 @@ async def answered(handle: Callable[[Request], Awaitable[Response]], request: Re
     except MisconfiguredError as e:  # only the operator can mend it, and then the same request succeeds
         logger.error("%s: %s", e.code, e.message)  # noqa: TRY400  # the message says it all
         return problem_reply(
-            503, e.code, "this function is not set up correctly; its log says more", {"retry-after": "60"}
+            503,
+            e.code,
+            "this function is not set up correctly; its log says more",
+            {"retry-after": str(pause_after_s(e))},
         )
     except ClientDisconnect:  # nobody is there to be answered; nothing was taken
         return empty_reply(400)

@@ -10,6 +10,8 @@ import re
 from typing import Final
 
 HIDDEN: Final = "(hidden)"
+MIN_TOKEN_CHARACTERS: Final = 8
+"""What is shorter protects nothing, and stands in any text by chance."""
 
 _IN_LOG: Final = re.compile(
     r"(?P<scheme>://)[^/\s@\"]+@|(?P<kind>\b(?:Bearer\s+|Basic\s+|ft[a-z]_))[\w.~+/=-]+", re.ASCII | re.IGNORECASE
@@ -34,21 +36,28 @@ def is_credential_name(name: str) -> bool:
     return _NAME.search(name) is not None
 
 
-def hide_in_json(value: object) -> object:
+def hide_in_json(value: object, token: str | None = None) -> object:
     """Return decoded JSON without the credentials in it.
+
+    Args:
+        value: The JSON.
+        token: One credential that is known, to be hidden wherever it stands.
 
     Raises:
         RecursionError: It is nested too deeply.
     """
     if isinstance(value, str):
-        return _IN_EVENT.sub(_hide, value)
+        known = token is not None and len(token) >= MIN_TOKEN_CHARACTERS
+        return _IN_EVENT.sub(_hide, value.replace(str(token), HIDDEN) if known else value)
     if isinstance(value, dict):
         return {
-            name: HIDDEN if inner is not None and is_credential_name(name) else hide_in_json(inner)
+            hide_in_json(name, token): HIDDEN
+            if inner is not None and is_credential_name(name)
+            else hide_in_json(inner, token)
             for name, inner in value.items()
         }
     if isinstance(value, list):
-        return [hide_in_json(inner) for inner in value]
+        return [hide_in_json(inner, token) for inner in value]
     return value
 
 

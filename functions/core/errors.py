@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,6 +41,15 @@ class UnavailableError(FlyertimeError):
 
 class MisconfiguredError(FlyertimeError):
     """A setting is wrong or does not fit the store; only the operator can mend it."""
+
+
+OPERATOR_PAUSE_S: Final = 60
+"""Seconds to wait for an operator, who has to mend something first."""
+
+
+def pause_after_s(error: FlyertimeError) -> int:
+    """Return how many seconds to wait after an error before the same is tried again."""
+    return error.retry_after_s if isinstance(error, UnavailableError) else OPERATOR_PAUSE_S
 
 
 @dataclass(frozen=True, slots=True)

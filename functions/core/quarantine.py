@@ -52,13 +52,24 @@ def new_record(
     position: int | None = None,
     key: str | None = None,
     raw: bool = False,
+    token: str | None = None,
 ) -> Record:
     """Return the record of an event that was just rejected.
+
+    Args:
+        faults: All that was wrong with it.
+        received: The event as it came.
+        event_id: What the sender was told that it is called.
+        source: Of the CloudEvent.
+        position: In the list that it came in.
+        key: Name of the write key that it came with.
+        raw: Whether it is an item of a raw array.
+        token: That key itself, which is taken out wherever it stands.
 
     Raises:
         RecursionError: It is nested too deeply to be kept.
     """
-    shown = hide_in_json(received)
+    shown = hide_in_json(received, token)
     return Record(FORMAT, tuple(faults), shown, event_id, source, position, key, raw, shown != received)
 
 

@@ -95,7 +95,10 @@ class Settings:
     )
     max_request_events: int = _setting(10_000, "events; requests with more are refused with 413", low=1)
     max_field_bytes: int = _setting(
-        events_.MAX_FIELD_BYTES, "bytes of UTF-8; an event with a longer text field is rejected", low=1, high=65_534
+        events_.MAX_FIELD_BYTES,
+        "bytes of UTF-8; an event with a longer field or attribute is rejected",
+        low=1,
+        high=65_534,
     )
     max_depth: int = _setting(
         events_.MAX_DEPTH, "an event whose data is nested deeper is rejected; its own fields need 1", low=1, high=200

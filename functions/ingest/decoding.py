@@ -40,7 +40,9 @@ def cloud_events(
             quick = quick_batch(body, limits, single=True, may_send=may_send)
     else:
         quick = quick_binary(headers, body, limits, may_send)
-    return quick or from_cloud_events(cloud_events_.decode(headers, body), limits, may_send)
+    if quick is not None:
+        return quick
+    return from_cloud_events(cloud_events_.decode(headers, body, limits.max_field_bytes), limits, may_send)
 
 
 def array(headers: Mapping[str, str], body: bytes, limits: Limits) -> Submissions:
@@ -53,7 +55,8 @@ def array(headers: Mapping[str, str], body: bytes, limits: Limits) -> Submission
     if media_type != "application/json":
         raise RequestRefusedError("unsupported_format", "send a JSON array as application/json", status=415)
     key = headers.get("idempotency-key")
-    return quick_array(body, key, limits) or from_array(cloud_events_.decode_json(body), key, limits)
+    quick = quick_array(body, key, limits)
+    return from_array(cloud_events_.decode_json(body), key, limits) if quick is None else quick
 
 
 def _is_plain(content_type: str, media_type: str) -> bool:

@@ -48,15 +48,21 @@ class Gate:
         """
         if self._keys is None:
             return None
-        scheme, _, token = headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not token.strip():
+        token = token_of(headers)
+        if token is None:
             raise RequestRefusedError(
                 "no_write_key", "send a write key: Authorization: Bearer ftw_…", status=401, headers=_CHALLENGE
             )
-        key = self._keys.find(token.strip())
+        key = self._keys.find(token)
         if key is None:
             raise RequestRefusedError(
                 "unknown_write_key", "this write key is not valid, or no longer", status=401, headers=_CHALLENGE
             )
         name_caller(key.name)
         return key
+
+
+def token_of(headers: Mapping[str, str]) -> str | None:
+    """Return the bearer token of a request; None where it has none."""
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    return token.strip() or None if scheme.lower() == "bearer" else None

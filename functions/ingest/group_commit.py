@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from functions.adapters.exchange import current, work_for
 from functions.core.errors import UnavailableError
 from functions.core.event_columns import EventColumns
+from functions.ingest.verdicts import Answers
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from functions.adapters.exchange import Exchange
     from functions.ingest.submissions import Submissions
-    from functions.ingest.verdicts import Verdict
 
 GROUP_EVENTS: Final = 4_000
 """Requests are added to a write until it has this many events; bounds how long one script holds the store."""
@@ -30,7 +30,7 @@ WRITERS: Final = 2
 
 class _Waiting(NamedTuple):
     submissions: Submissions
-    verdicts: asyncio.Future[Sequence[Verdict]]
+    answers: asyncio.Future[Answers]
     exchange: Exchange | None
 
 
@@ -39,14 +39,14 @@ class GroupCommit:
 
     def __init__(
         self,
-        write: Callable[[EventColumns, Sequence[bytes | None]], Awaitable[Sequence[Verdict]]],
+        write: Callable[[EventColumns, Sequence[bytes | None]], Awaitable[Answers]],
         *,
         max_waiting_events: int,
     ) -> None:
         """Prepare; nothing runs before the first request.
 
         Args:
-            write: Writes events and returns a verdict for each.
+            write: Writes events and answers for each.
             max_waiting_events: Events that may wait; beyond that senders are asked to retry.
         """
         self._write = write
@@ -55,7 +55,7 @@ class GroupCommit:
         self._waiting_events = 0
         self._writers: set[asyncio.Task[None]] = set()
 
-    async def submit(self, submissions: Submissions) -> Sequence[Verdict]:
+    async def submit(self, submissions: Submissions) -> Answers:
         """Return the verdicts on the events that can be taken, once they are written.
 
         Raises:
@@ -63,17 +63,17 @@ class GroupCommit:
         """
         events = len(submissions.columns)
         if not events:
-            return ()
+            return Answers(())
         if self._waiting_events and self._waiting_events + events > self._max_waiting_events:
             raise UnavailableError("busy", "more events wait to be written than fit here", retry_after_s=1)
-        verdicts: asyncio.Future[Sequence[Verdict]] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(submissions, verdicts, current.get()))
+        answers: asyncio.Future[Answers] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Waiting(submissions, answers, current.get()))
         self._waiting_events += events
         if len(self._writers) < WRITERS:
             writer = asyncio.create_task(self._write_all())
             self._writers.add(writer)
             writer.add_done_callback(self._writers.discard)
-        return await verdicts
+        return await answers
 
     async def close(self) -> None:
         """Write what waits."""
@@ -88,8 +88,8 @@ class GroupCommit:
                 await self._write_group(group)
             except BaseException as e:
                 for waiting in group:
-                    if not waiting.verdicts.done():
-                        waiting.verdicts.set_exception(e if isinstance(e, Exception) else RuntimeError("ended"))
+                    if not waiting.answers.done():
+                        waiting.answers.set_exception(e if isinstance(e, Exception) else RuntimeError("ended"))
                 if not isinstance(e, Exception):
                     raise
 
@@ -106,19 +106,19 @@ class GroupCommit:
     async def _write_group(self, group: list[_Waiting]) -> None:
         if len(group) == 1:
             (waiting,) = group
-            verdicts = await self._write(waiting.submissions.columns, waiting.submissions.digests)
-            if not waiting.verdicts.done():
-                waiting.verdicts.set_result(verdicts)
+            answers = await self._write(waiting.submissions.columns, waiting.submissions.digests)
+            if not waiting.answers.done():
+                waiting.answers.set_result(answers)
             return
         columns = EventColumns()
         digests: list[bytes | None] = []
         for waiting in group:
             columns.extend(waiting.submissions.columns)
             digests += waiting.submissions.digests
-        verdicts = await self._write(columns, digests)
+        answers = await self._write(columns, digests)
         start = 0
         for waiting in group:
             end = start + len(waiting.submissions.columns)
-            if not waiting.verdicts.done():  # done where its request was given up
-                waiting.verdicts.set_result(verdicts[start:end])
+            if not waiting.answers.done():  # done where its request was given up
+                waiting.answers.set_result(answers._replace(verdicts=answers.verdicts[start:end]))
             start = end

@@ -18,28 +18,31 @@ from functions.core.pressure import Ceiling
 from functions.core.report import json_array, rows_of
 from functions.ingest import decoding
 from functions.ingest.counting import take_note
-from functions.ingest.gate import Gate
+from functions.ingest.gate import Gate, token_of
 from functions.ingest.group_commit import GroupCommit
 from functions.ingest.origins import Origins, cors_headers, options_headers
 from functions.ingest.pressure import Pressure
+from functions.ingest.quarantining import Quarantining
 from functions.ingest.signals import Signals
-from functions.ingest.verdicts import Outcome, Verdict
+from functions.ingest.verdicts import Answers, Outcome, Verdict
 from functions.ingest.writing import write_events
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from starlette.requests import Request
     from starlette.responses import Response
 
+    from functions.core.access import AccessKey
     from functions.core.event_columns import EventColumns
     from functions.core.settings import Settings
     from functions.ingest.submissions import Submissions
 
 logger = logging.getLogger(__name__)
 
-_RETRY: Final = {"retry-after": "1"}
 _MINIMAL: Final = "return=minimal"
+NOT_KEPT: Final = "quarantine=no"
+"""Preference of a sender that has its rejected events already, such as the one that sends corrected ones again."""
 _POLL_S: Final = 0.25
 
 
@@ -58,6 +61,7 @@ class IngestHandler:
         self._signals = Signals(settings)
         ceiling = Ceiling(settings.max_pending_events, settings.max_store_memory_ratio)
         self._pressure = Pressure(self._store.load, ceiling)
+        self._quarantining = Quarantining(settings)
         self._group_commit = GroupCommit(self._write, max_waiting_events=settings.max_waiting_events)
 
     async def ready(self) -> None:
@@ -68,6 +72,7 @@ class IngestHandler:
     async def close(self) -> None:
         """Write what waits, let signals that are under way arrive, and close the connections."""
         await self._group_commit.close()
+        await self._quarantining.close()
         await self._pressure.close()
         await self._signals.close()
         await self._store.close()
@@ -102,14 +107,10 @@ class IngestHandler:
         may_send = key.may_send if key is not None and key.source is not None else None
         body = await read_body(request, self._settings.max_body_bytes, self._settings.body_timeout_s)
         tracing.link_events(headers, body)
-        outcome = await self._take(decoding.cloud_events(headers, body, self._limits(), may_send))
-        status = outcome.status
-        if status == 202 and web.wants_event_or_nothing(headers):
+        outcome = await self._take(decoding.cloud_events(headers, body, self._limits(), may_send), headers, key)
+        if outcome.status == 202 and web.wants_event_or_nothing(headers):
             return web.empty_reply()
-        if _MINIMAL in web.preferences_of(headers):
-            applied = {"preference-applied": _MINIMAL, **(_RETRY if status == 503 else {})}
-            return web.json_bytes_reply(outcome.body(minimal=True), status, applied)
-        return web.json_bytes_reply(outcome.body(), status, _RETRY if status == 503 else None)
+        return _verdicts_reply(outcome, headers)
 
     async def _process(self, request: Request) -> Response:
         """Answer the older interface: an array of events in, the report's array out."""
@@ -122,11 +123,10 @@ class IngestHandler:
             )  # fmt: skip
         body = await read_body(request, self._settings.max_body_bytes, self._settings.body_timeout_s)
         submissions = decoding.array(headers, body, self._limits())
-        outcome = await self._take(submissions)
+        outcome = await self._take(submissions, headers, key, raw=True)
         counts = {f"flyertime-{verdict}": str(outcome.count(verdict)) for verdict in Verdict}
-        status = outcome.status
-        if status != 202:
-            return web.json_bytes_reply(outcome.body(), status, {**counts, **(_RETRY if status == 503 else {})})
+        if outcome.status != 202 or _MINIMAL in web.preferences_of(headers):
+            return _verdicts_reply(outcome, headers, counts)
         wait_s = min(web.preferred_wait_s(headers), self._settings.max_wait_s)
         if wait_s:
             waits_by_wish()
@@ -146,21 +146,29 @@ class IngestHandler:
             self._limits_now = Limits(settings.max_field_bytes, settings.max_depth, latest_us)
         return self._limits_now
 
-    async def _take(self, submissions: Submissions) -> Outcome:
+    async def _take(
+        self, submissions: Submissions, headers: Mapping[str, str], key: AccessKey | None, *, raw: bool = False
+    ) -> Outcome:
         if len(submissions) > self._settings.max_request_events:
             raise RequestRefusedError(
                 "too_many_events", f"at most {self._settings.max_request_events} events in one request", status=413
             )
         self._pressure.check()
-        outcome = Outcome(submissions, await self._group_commit.submit(submissions))
+        answers = await self._group_commit.submit(submissions)
+        if not submissions.refused or NOT_KEPT in web.preferences_of(headers):
+            outcome = Outcome(submissions, answers)
+        else:
+            name = None if key is None else key.name
+            kept = await self._quarantining.keep(submissions, key=name, token=token_of(headers), raw=raw)
+            outcome = Outcome(submissions, answers, kept)
         take_note(submissions, outcome)
         return outcome
 
-    async def _write(self, events: EventColumns, digests: Sequence[bytes | None]) -> Sequence[Verdict]:
+    async def _write(self, events: EventColumns, digests: Sequence[bytes | None]) -> Answers:
         window = int(self._clock()) // self._settings.dedupe_window_s
         written = await write_events(self._store, events, digests, window)
         self._signals.backlog_reached(written.appended, await self._store.shards())
-        return written.verdicts
+        return Answers(written.verdicts, written.retry_after_s)
 
     async def _folded(self, shards: set[int], wait_s: int) -> bool:
         """Ask for a flush and wait until all that these shards hold now is in the report; False where time is up."""
@@ -176,3 +184,15 @@ class IngestHandler:
             ledgers = await self._store.ledgers()
             wanted = {shard: upto for shard, upto in wanted.items() if position_of(ledgers[shard].folded_to) < upto}
         return True
+
+
+def _verdicts_reply(outcome: Outcome, headers: Mapping[str, str], more: Mapping[str, str] | None = None) -> Response:
+    """Answer with the verdicts, all or those to be acted on, as the sender prefers."""
+    minimal = _MINIMAL in web.preferences_of(headers)
+    status = outcome.status
+    told = dict(more or {})
+    if minimal:
+        told["preference-applied"] = _MINIMAL
+    if status == 503:
+        told["retry-after"] = str(outcome.retry_after_s)
+    return web.json_bytes_reply(outcome.body(minimal=minimal), status, told or None)

@@ -14,7 +14,7 @@ import msgspec
 
 from functions.core import timestamps
 from functions.core.event_columns import EventColumns
-from functions.ingest.naming import ARRAY_SOURCE, digests_of, list_digests, list_ids
+from functions.core.naming import ARRAY_SOURCE, MAX_KEY_CHARACTERS, digests_of, list_digests, list_ids
 from functions.ingest.submissions import Submissions
 
 if TYPE_CHECKING:
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 # A character takes four bytes of UTF-8 at most; where the limit is nearer, the strict way counts.
 _Text = Annotated[str, msgspec.Meta(max_length=256)]
 _LONGEST_BYTES: Final = 4 * 256
-_Name = Annotated[str, msgspec.Meta(min_length=1)]
+_Name = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+_LONGEST_NAME: Final = 256
 _JSON_TYPES = Literal["application/json", "application/json; charset=utf-8", "application/json;charset=utf-8"]
 
 
@@ -63,6 +64,8 @@ def quick_array(body: bytes, idempotency_key: str | None, limits: Limits) -> Sub
     """Return the events of a raw JSON array."""
     try:
         rows = _decode_array(body)
+        if idempotency_key is not None and not 0 < len(idempotency_key) <= MAX_KEY_CHARACTERS:
+            return None
         if idempotency_key is None:
             return Submissions([None] * len(rows), _columns(rows, limits), [None] * len(rows))
         ids, digests = list_ids(idempotency_key, len(rows)), list_digests(ARRAY_SOURCE, idempotency_key, len(rows))
@@ -105,7 +108,11 @@ def quick_binary(
     """Return the events of a CloudEvent in binary mode, whose attributes are headers of plain ASCII."""
     for name, value in headers.items():
         if name.startswith("ce-") and (
-            name not in _ATTRIBUTES or not value or not value.isascii() or "%" in value or '"' in value
+            name not in _ATTRIBUTES
+            or not 0 < len(value) <= _LONGEST_NAME
+            or not value.isascii()
+            or "%" in value
+            or '"' in value
         ):
             return None
     try:

@@ -12,7 +12,16 @@ from functions.adapters.cloud_events import Received, Refused
 from functions.core.errors import Fault, RequestRefusedError
 from functions.core.event_columns import EventColumns
 from functions.core.events import NO_LIMITS, Event, Limits, decode_event
-from functions.ingest.naming import ARRAY_SOURCE, digests_of, list_digests, list_ids
+from functions.core.naming import (
+    ARRAY_SOURCE,
+    MAX_KEY_CHARACTERS,
+    POSITION,
+    digests_of,
+    item_of,
+    list_digest,
+    list_digests,
+    list_ids,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -27,6 +36,10 @@ class Refusal(NamedTuple):
 
     Of a CloudEvent in binary mode it has the attributes and the data, and nothing else of the request's headers.
     """
+    source: str | None = None
+    """Of the CloudEvent, where it has one."""
+    position: int | None = None
+    """In the list that it came in; None where it came by itself."""
 
 
 @dataclass(slots=True)
@@ -57,18 +70,26 @@ class _Gathering:
         self._digests: list[bytes | None] = []
         self._refused: dict[int, Refusal] = {}
 
-    def refuse(self, event_id: str | None, faults: tuple[Fault, ...], received: object) -> None:
-        self._refused[len(self.ids)] = Refusal(faults, received)
+    def refuse(self, event_id: str | None, refusal: Refusal) -> None:
+        self._refused[len(self.ids)] = refusal
         self.ids.append(event_id)
 
-    def take(self, event_id: str | None, digest: bytes | None, data: object, received: object) -> None:
+    def take(
+        self,
+        event_id: str | None,
+        digest: bytes | None,
+        data: object,
+        received: object,
+        source: str | None = None,
+        position: int | None = None,
+    ) -> None:
         decoded = decode_event(data, self._limits)
         if isinstance(decoded, Event):
             self.ids.append(event_id)
             self._columns.append(decoded)
             self._digests.append(digest)
         else:
-            self.refuse(event_id, decoded, received)
+            self.refuse(event_id, Refusal(decoded, received, source, position))
 
     def submissions(self) -> Submissions:
         return Submissions(self.ids, self._columns, self._digests, self._refused)
@@ -89,18 +110,34 @@ def from_cloud_events(
     gathering = _Gathering(limits)
     for event in received:
         if isinstance(event, Refused):
-            gathering.refuse(event.id, event.faults, event.received)
-        elif may_send is not None and not may_send(event.source):
+            source = event.received.get("source") if isinstance(event.received, dict) else None
+            known = source if isinstance(source, str) else None
+            gathering.refuse(event.id, Refusal(event.faults, event.received, known))
+            continue
+        whole = {**event.attributes, "data": event.data}
+        place = event.attributes.get(POSITION)
+        if may_send is not None and not may_send(event.source):
             fault = Fault("source_not_allowed", "/ce-source", "this write key is bound to another source")
-            gathering.refuse(event.id, (fault,), {**event.attributes, "data": event.data})
+            gathering.refuse(event.id, Refusal((fault,), whole, event.source))
+        elif place is not None:
+            item = item_of(event.id, place)
+            if item is None or isinstance(event.data, list):
+                fault = Fault("bad_attribute", f"/ce-{POSITION}", "must be the number after # in the event's id")
+                gathering.refuse(event.id, Refusal((fault,), whole, event.source))
+            else:
+                name, position = item
+                gathering.take(
+                    event.id, list_digest(event.source, name, position), event.data, whole, event.source, position
+                )
         elif isinstance(event.data, list):
             ids = list_ids(event.id, len(event.data))
             digests = list_digests(event.source, event.id, len(event.data))
-            for event_id, digest, data in zip(ids, digests, event.data, strict=True):
-                gathering.take(event_id, digest, data, {**event.attributes, "id": event_id, "data": data})
+            for position, (event_id, digest, data) in enumerate(zip(ids, digests, event.data, strict=True)):
+                received_item = {**event.attributes, "id": event_id, "data": data}
+                gathering.take(event_id, digest, data, received_item, event.source, position)
         else:
             (digest,) = digests_of(event.source, (event.id,))
-            gathering.take(event.id, digest, event.data, {**event.attributes, "data": event.data})
+            gathering.take(event.id, digest, event.data, whole, event.source)
     return gathering.submissions()
 
 
@@ -119,12 +156,16 @@ def from_array(events: object, idempotency_key: str | None, limits: Limits = NO_
         raise RequestRefusedError(
             "not_an_array", "the body must be a JSON array of events; for one event, an array of one"
         )
+    if idempotency_key is not None and not 0 < len(idempotency_key) <= MAX_KEY_CHARACTERS:
+        raise RequestRefusedError(
+            "bad_idempotency_key", f"Idempotency-Key must have 1 to {MAX_KEY_CHARACTERS} characters"
+        )
     gathering = _Gathering(limits)
     ids: Sequence[str | None] = [None] * len(events)
     digests: Sequence[bytes | None] = [None] * len(events)
     if idempotency_key is not None:
         ids = list_ids(idempotency_key, len(events))
         digests = list_digests(ARRAY_SOURCE, idempotency_key, len(events))
-    for event_id, digest, data in zip(ids, digests, events, strict=True):
-        gathering.take(event_id, digest, data, data)
+    for position, (event_id, digest, data) in enumerate(zip(ids, digests, events, strict=True)):
+        gathering.take(event_id, digest, data, data, position=position)
     return gathering.submissions()

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from functions.ingest.submissions import Submissions
+
+
+_NONE: Final[Mapping[int, str]] = MappingProxyType({})
 
 
 class Verdict(StrEnum):
@@ -24,6 +28,15 @@ class Verdict(StrEnum):
     """It will never be taken as it is; the faults say why."""
     RETRY = "retry"
     """It could not be written; send it again."""
+
+
+class Answers(NamedTuple):
+    """What became of events that could be taken."""
+
+    verdicts: Sequence[Verdict]
+    """One an event, in their order."""
+    retry_after_s: int = 1
+    """Seconds that whatever could not be written should wait at least: the longest that any part of the store needs."""
 
 
 class Counts(NamedTuple):
@@ -54,6 +67,7 @@ class _Event(msgspec.Struct, omit_defaults=True, gc=False):
     id: str | None
     verdict: str
     faults: list[_Fault] | None = None
+    quarantine_id: str | None = None
 
 
 class _Body(msgspec.Struct, gc=False):
@@ -61,20 +75,29 @@ class _Body(msgspec.Struct, gc=False):
     duplicate: int
     rejected: int
     retry: int
+    quarantined: int
     events: list[_Event]
 
 
 class Outcome:
     """The verdicts on a request's events."""
 
-    __slots__ = ("_submissions", "counts", "verdicts")
+    __slots__ = ("_quarantined", "_submissions", "counts", "retry_after_s", "verdicts")
 
-    def __init__(self, submissions: Submissions, written: Sequence[Verdict]) -> None:
-        """Put together what became of those that could be taken (in their order) and those that could not."""
+    def __init__(self, submissions: Submissions, written: Answers, quarantined: Mapping[int, str] = _NONE) -> None:
+        """Put together what became of those that could be taken (in their order) and those that could not.
+
+        Args:
+            submissions: The events.
+            written: The verdicts on those that could be taken.
+            quarantined: Of those that could not, by place among all: id in the quarantine, where they are kept.
+        """
         self._submissions = submissions
-        self.verdicts = written
+        self._quarantined = quarantined
+        self.retry_after_s = written.retry_after_s
+        self.verdicts = written.verdicts
         if submissions.refused:
-            taken = iter(written)
+            taken = iter(written.verdicts)
             refused = submissions.refused
             self.verdicts = [Verdict.REJECTED if place in refused else next(taken) for place in range(len(submissions))]
         self.counts = counts_of(self.verdicts)
@@ -108,4 +131,5 @@ class Outcome:
             refusal = refused.get(event.index)
             if refusal is not None:
                 event.faults = [_Fault(fault.code, fault.pointer, fault.reason) for fault in refusal.faults]
-        return msgspec.json.encode(_Body(*self.counts, events))
+                event.quarantine_id = self._quarantined.get(event.index)
+        return msgspec.json.encode(_Body(*self.counts, len(self._quarantined), events))

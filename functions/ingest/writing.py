@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING, NamedTuple
 
 from functions.adapters.redis_store import Appended, Seen, ShardBatch
-from functions.core.errors import MisconfiguredError
+from functions.core.errors import MisconfiguredError, pause_after_s
 from functions.core.event_columns import picked
 from functions.core.packing import pack_columns
 from functions.ingest.verdicts import Verdict
@@ -28,6 +28,8 @@ class Written(NamedTuple):
     """One an event, in their order."""
     appended: dict[int, Appended]
     """By shard, what was written."""
+    retry_after_s: int
+    """Seconds after which the others may be sent again."""
 
 
 async def write_events(
@@ -50,6 +52,7 @@ async def write_events(
         first = {shard: [place for place in places if place not in repeats] for shard, places in left.items()}
         left = {shard: places for shard, places in first.items() if places}
     appended: dict[int, Appended] = {}
+    retry_after_s = 1
     duplicates = dict.fromkeys(left, 0)
     if repeats:
         duplicates[min(left)] = len(repeats)  # to the ledger's sum it does not matter in which shard they count
@@ -72,11 +75,12 @@ async def write_events(
                     await store.add_duplicates(batch.shard, duplicates[batch.shard])
             else:
                 _log_failure(batch, answer)
+                retry_after_s = max(retry_after_s, pause_after_s(answer))
                 for place in here:
                     verdicts[place] = Verdict.RETRY
     for place, earlier in repeats.items():
         verdicts[place] = Verdict.RETRY if verdicts[earlier] is Verdict.RETRY else Verdict.DUPLICATE
-    return Written(verdicts, appended)
+    return Written(verdicts, appended, retry_after_s)
 
 
 def repeats_within(digests: Sequence[bytes | None]) -> dict[int, int]:

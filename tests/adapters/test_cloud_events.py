@@ -11,7 +11,7 @@ from cloudevents.http import CloudEvent
 from hypothesis import given
 from hypothesis import strategies as st
 
-from functions.adapters.cloud_events import Received, Refused, decode, new_event
+from functions.adapters.cloud_events import MAX_FAULTS, Received, Refused, decode, new_event
 from functions.core.errors import RequestRefusedError
 
 HEADERS = {
@@ -95,6 +95,17 @@ def test_header_values_are_read_as_they_are_sent(raw: str, text: str) -> None:
         pytest.param({"subject": None, "time": None}, [], id="null is absent"),
         pytest.param({"time": "2018-10-01T13:54:59.123456789Z"}, [], id="nanoseconds"),
         pytest.param({"flag": True, "count": 3}, [], id="boolean and integer extensions"),
+        pytest.param({"my-extension": "x"}, [("bad_attribute_name", "/ce-my-extension")], id="dash in a name"),
+        pytest.param({"myExtension": "x"}, [("bad_attribute_name", "/ce-myExtension")], id="capital in a name"),
+        pytest.param({"a/b~c": "x"}, [("bad_attribute_name", "/ce-a~1b~0c")], id="a name that the pointer escapes"),
+        pytest.param({"": "x"}, [("bad_attribute_name", "/ce-")], id="no name"),
+        pytest.param({"x" * 99 + "-": "x"}, [("bad_attribute_name", "/ce-" + "x" * 64)], id="a long name, cut off"),
+        pytest.param({"count": 2**31}, [("bad_attribute", "/ce-count")], id="more than 32 bits"),
+        pytest.param({"count": -(2**31)}, [], id="just 32 bits"),
+        pytest.param({"subject": "x" * 1025}, [("too_long", "/ce-subject")], id="long"),
+        pytest.param({"subject": "x" * 1024}, [], id="just not too long"),
+        pytest.param({"subject": "é" * 513}, [("too_long", "/ce-subject")], id="long in bytes"),
+        pytest.param({"id": "x" * 1025}, [("too_long", "/ce-id")], id="long id"),
         pytest.param({"datacontenttype": "text/plain", "data": "x"}, [("data_not_json", "/data")], id="text data"),
         pytest.param({"datacontenttype": "application/vnd.x+json; a=b", "data": {}}, [], id="a kind of JSON"),
         pytest.param({"data": {}, "data_base64": "e30="}, [("two_payloads", "/data_base64")], id="two payloads"),
@@ -110,6 +121,23 @@ def test_header_values_are_read_as_they_are_sent(raw: str, text: str) -> None:
 def test_attributes_are_checked(change: dict[str, Any], expected: list[tuple[str, str]]) -> None:
     """Each rule of the specification, with the place of the fault."""
     assert expected == codes(decode_one({**EVENT, **change}))
+
+
+def test_an_id_that_is_at_fault_is_not_repeated() -> None:
+    """It may be anything, and of any length."""
+    decoded = decode_one({**EVENT, "id": "x" * 2000})
+
+    assert isinstance(decoded, Refused)
+    assert decoded.id is None
+    assert "1" == decode_one({**EVENT, "type": ""}).id
+
+
+def test_so_many_faults_are_told_and_no_more() -> None:
+    """A body full of wrong attributes does not become a much larger answer."""
+    decoded = decode_one({**EVENT, **{f"x{i}": [] for i in range(1000)}})
+
+    assert isinstance(decoded, Refused)
+    assert MAX_FAULTS == len(decoded.faults)
 
 
 def test_base64_data_is_json_too() -> None:

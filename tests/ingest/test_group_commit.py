@@ -12,7 +12,7 @@ from functions.core.event_columns import EventColumns
 from functions.core.events import Event
 from functions.ingest.group_commit import GROUP_EVENTS, GroupCommit
 from functions.ingest.submissions import Submissions
-from functions.ingest.verdicts import Verdict
+from functions.ingest.verdicts import Answers, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,14 +33,14 @@ class Store:
         self.open = asyncio.Event()
         self.error: Exception | None = None
 
-    async def write(self, events: EventColumns, digests: Sequence[bytes | None]) -> Sequence[Verdict]:
+    async def write(self, events: EventColumns, digests: Sequence[bytes | None]) -> Answers:
         """Write, once the store is open."""
         assert [user.encode() for user in events.user_ids] == list(digests)
         self.writes.append(events.user_ids)
         await self.open.wait()
         if self.error:
             raise self.error
-        return [Verdict.DUPLICATE if user.startswith("d") else Verdict.ACCEPTED for user in events.user_ids]
+        return Answers([Verdict.DUPLICATE if user.startswith("d") else Verdict.ACCEPTED for user in events.user_ids])
 
 
 def test_what_comes_during_a_write_goes_into_the_next_one() -> None:
@@ -58,8 +58,10 @@ def test_what_comes_during_a_write_goes_into_the_next_one() -> None:
         assert ["a0", "b0"] == store.writes[0]
         store.open.set()
 
-        assert [[Verdict.ACCEPTED]] * 2 == await asyncio.gather(*first)
-        assert [[Verdict.ACCEPTED] * 2, [Verdict.DUPLICATE] * 2, [Verdict.ACCEPTED] * 2] == await asyncio.gather(*later)
+        assert [[Verdict.ACCEPTED]] * 2 == [answers.verdicts for answers in await asyncio.gather(*first)]
+        assert [[Verdict.ACCEPTED] * 2, [Verdict.DUPLICATE] * 2, [Verdict.ACCEPTED] * 2] == [
+            answers.verdicts for answers in await asyncio.gather(*later)
+        ]
         assert [["c0", "c1", "d0", "d1", "e0", "e1"]] == store.writes[1:]
 
     asyncio.run(scenario())
@@ -90,7 +92,7 @@ def test_a_failed_write_is_told_to_all_that_were_in_it_and_no_other() -> None:
         outcomes = await asyncio.gather(*(group_commit.submit(request(name)) for name in "ab"), return_exceptions=True)
         assert [store.error] * 2 == outcomes
         store.error = None
-        assert [Verdict.ACCEPTED] == await group_commit.submit(request("c"))
+        assert [Verdict.ACCEPTED] == (await group_commit.submit(request("c"))).verdicts
 
     asyncio.run(scenario())
 
@@ -106,7 +108,7 @@ def test_a_request_that_is_given_up_takes_nobody_with_it() -> None:
         await asyncio.sleep(0)
         given_up.cancel()
         store.open.set()
-        assert [Verdict.ACCEPTED] == await patient
+        assert [Verdict.ACCEPTED] == (await patient).verdicts
 
     asyncio.run(scenario())
 
@@ -125,7 +127,7 @@ def test_only_so_many_events_wait() -> None:
         with pytest.raises(UnavailableError, match="more events wait"):
             await group_commit.submit(request("d", 3))
         store.open.set()
-        assert [[Verdict.ACCEPTED] * 3] * 3 == await asyncio.gather(*waiting)
+        assert [[Verdict.ACCEPTED] * 3] * 3 == [answers.verdicts for answers in await asyncio.gather(*waiting)]
         await group_commit.close()
 
     asyncio.run(scenario())

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx2
 import pytest
+import redis
 
 from functions.adapters.redis_shard import ShardStore
 from functions.core.settings import Settings
@@ -173,3 +174,48 @@ def test_ingest_refuses_to_work_on_a_store_laid_out_otherwise(
 
         assert (503, "layout_shards") == (response.status_code, response.json()["code"])
         assert "laid out with 4 shards" in other.log.read_text()
+
+
+def test_one_shard_in_trouble_is_retried_alone_and_nothing_counts_twice(
+    settings: Settings, serve_function: ServeFunction, raw_redis: redis.Redis, batch: Any
+) -> None:
+    """Its events are retry, the others are written; all sent again, each of them counts once."""
+    with serve_function("ingest", settings) as process:
+        assert {"accepted"} == {event["verdict"] for event in post(process, batch("before")).json()["events"]}
+        key = f"{{{settings.namespace}:2}}:events"
+        raw_redis.rename(key, f"{key}:aside")
+        raw_redis.set(key, "no stream")
+
+        mixed = post(process, batch("during"))
+        again = post(process, batch("during"))
+
+        assert (503, "60") == (mixed.status_code, mixed.headers["retry-after"])
+        verdicts = [event["verdict"] for event in mixed.json()["events"]]
+        assert {"accepted", "retry"} == set(verdicts)
+        assert ["duplicate" if verdict == "accepted" else "retry" for verdict in verdicts] == [
+            event["verdict"] for event in again.json()["events"]
+        ]
+        raw_redis.rename(f"{key}:aside", key)
+        mended = post(process, batch("during"))
+        last = post(process, batch("during"))
+
+    assert ["duplicate" if verdict == "accepted" else "accepted" for verdict in verdicts] == [
+        event["verdict"] for event in mended.json()["events"]
+    ]
+    assert 10 == last.json()["duplicate"]
+    assert 20 == accepted(settings)
+
+
+def test_retry_after_is_as_long_as_the_store_needs(
+    own_valkey: EmbeddedValkey, own_settings: Settings, own_ingest: FunctionProcess, batch: Any
+) -> None:
+    """A replica in a failover needs more than a moment; once it leads, the same events are taken."""
+    assert 202 == post(own_ingest, batch("before")).status_code
+    with redis.Redis.from_url(own_valkey.url) as client:
+        client.replicaof("127.0.0.1", 1)
+        refused = post(own_ingest, batch("during"))
+        client.replicaof("NO", "ONE")
+
+    assert (503, "2") == (refused.status_code, refused.headers["retry-after"])
+    assert 202 == post(own_ingest, batch("during")).status_code
+    assert 20 == accepted(own_settings)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from functions.adapters.cloud_events import Received, Refused
 from functions.core.errors import Fault
-from functions.ingest.naming import DIGEST_BYTES, digests_of, list_digests
+from functions.core.naming import DIGEST_BYTES, digests_of, list_digests
 from functions.ingest.submissions import from_array, from_cloud_events
 from functions.ingest.writing import repeats_within
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -14,6 +15,14 @@ DIGEST_BYTES: Final = 12
 
 ARRAY_SOURCE: Final = "idempotency-key"
 """What stands for the source of a raw array, whose name is its Idempotency-Key."""
+
+
+MAX_KEY_CHARACTERS: Final = 255
+"""Of an Idempotency-Key: it is repeated in the name of each event of its array."""
+POSITION: Final = "flyertimeposition"
+"""Attribute of a CloudEvent that was an item of a list: its place there, from 0. With it an event that is sent again by
+itself (as those that were rejected and then corrected are) is the same event as in its list. Its id is
+``name#position``, its source that of the list, or `ARRAY_SOURCE`."""
 
 
 def list_ids(name: str, events: int) -> list[str]:
@@ -29,6 +38,24 @@ def digests_of(source: str, ids: Iterable[str]) -> list[bytes]:
 def list_digests(source: str, name: str, events: int) -> list[bytes]:
     """Return the digests of events that came as a list under one name; no event that came by itself has such a one."""
     return _digests(f"{len(source)}#{source}", [f"{position}:{name}" for position in range(events)])
+
+
+def list_digest(source: str, name: str, position: int) -> bytes:
+    """Return the digest of one event of such a list."""
+    (digest,) = _digests(f"{len(source)}#{source}", [f"{position}:{name}"])
+    return digest
+
+
+def item_of(event_id: str, place: object) -> tuple[str, int] | None:
+    """Return the name and the position of a list's item from its id and its attribute; None where they do not fit."""
+    text = str(place) if isinstance(place, int) and not isinstance(place, bool) else place
+    if not isinstance(text, str) or not _PLACE.fullmatch(text):
+        return None
+    name = event_id.removesuffix(f"#{text}")
+    return (name, int(text)) if name and name != event_id else None
+
+
+_PLACE: Final = re.compile(r"0|[1-9][0-9]{0,8}")
 
 
 def _digests(beginning: str, names: Iterable[str]) -> list[bytes]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 COMMANDS: Final = {
     "backfill": "Count history from files: Parquet, JSON or CSV.",
+    "archive": "Merge the archive's small files, and delete what no commit counts.",
 }
 """Command of spark/main.py to what it does, in a line."""
 

@@ -19,12 +19,14 @@ import pyarrow as pa
 from pyspark.sql import Observation
 from pyspark.sql import functions as F  # noqa: N812  # the name that every Spark user knows
 
+from functions.adapters.redis_archive import ArchiveStore
 from functions.adapters.redis_history import HistoryStore
 from functions.core import settings as settings_
 from functions.core.errors import MisconfiguredError
 from spark.backfill_parts import merge_part, parts_of
 from spark.history_input import columns_from, files_of, read
 from spark.history_rows import checked
+from spark.keeping import archive_of
 from spark.transforms import spans_of
 
 if TYPE_CHECKING:
@@ -234,10 +236,11 @@ def _count(work: _Work, result: Backfilled) -> None:
 
 def merge_batches(batches: Iterable[pa.RecordBatch], backfill: str, settings: Settings) -> Iterator[pa.RecordBatch]:
     """Merge the spans of some shards, in a Spark task; yield what was done, a row a part."""
-    store = HistoryStore(settings)
+    store = ArchiveStore(settings)
     try:
+        archive = archive_of(settings, store)
         for shard, spans in parts_of(batches, settings.round_events):
-            done = merge_part(store, backfill, shard, spans)
+            done = merge_part(store, backfill, shard, spans, archive)
             yield pa.RecordBatch.from_pylist([dataclasses.asdict(done)], _DONE)
     finally:
         store.close()

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from functions.adapters.redis_history import HistoryStore
+    from spark.archive import Archive
     from spark.columns import Ints
 
 SPANS_SCHEMA: Final = (
@@ -60,11 +61,15 @@ def parts_of(batches: Iterable[pa.RecordBatch], most_spans: int) -> Iterator[tup
         yield from _by_shard(held)
 
 
-def merge_part(store: HistoryStore, backfill: str, shard: int, spans: pa.Table) -> Merged:
+def merge_part(
+    store: HistoryStore, backfill: str, shard: int, spans: pa.Table, archive: Archive | None = None
+) -> Merged:
     """Merge spans into a shard's state and commit them, those that this backfill has not counted yet.
 
+    Where there is an archive they are written to it before: a rebuild has no other way to them.
+
     Raises:
-        UnavailableError: The store does not answer.
+        UnavailableError: The store or the archive does not answer.
         FlyertimeError: Others are always faster.
     """
     done = Merged(shard)
@@ -77,12 +82,16 @@ def merge_part(store: HistoryStore, backfill: str, shard: int, spans: pa.Table) 
         fresh = _fresh(left)
         events = int(fresh.events.sum())
         change = dataclasses.replace(
-            change_with(store, ledger, "", events, fresh), part=BackfillPart(backfill, int(places[-1]))
+            change_with(store, ledger, "", events, fresh),
+            part=BackfillPart(backfill, int(places[-1])),
+            archived=archive.write_history(ledger, backfill, left) if archive else None,
         )
         if not isinstance(store.commit(change), Superseded):
             done.events, done.users, done.commits = events, change.users, 1
             return done
         done.superseded += 1
+        if archive and change.archived:
+            archive.remove([change.archived.path])
     raise FlyertimeError("superseded", f"shard {shard}: overtaken {MAX_SUPERSEDED} times by other runs; try again")
 
 

@@ -24,10 +24,11 @@ from spark import columns
 from spark.merging import PartialSpans, merge
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
     from functions.adapters.redis_shard import ShardStore
     from functions.core.ledger import ShardLedger
+    from spark.archive import Archive
 
 MAX_SUPERSEDED: Final = 100
 """Rounds in a row that may be overtaken before a job leaves the shard to whoever is faster."""
@@ -58,7 +59,14 @@ class Folded:
     retryable: bool = False
 
 
-def fold_shard(store: ShardStore, shard: int, upto: str, round_events: int, most_rounds: int = sys.maxsize) -> Folded:
+def fold_shard(
+    store: ShardStore,
+    shard: int,
+    upto: str,
+    round_events: int,
+    most_rounds: int = sys.maxsize,
+    archive: Archive | None = None,
+) -> Folded:
     """Fold a shard's log up to and including the entry ``upto``, in rounds of about ``round_events`` events.
 
     Args:
@@ -67,9 +75,10 @@ def fold_shard(store: ShardStore, shard: int, upto: str, round_events: int, most
         upto: The last entry to fold.
         round_events: Events that are folded and committed at once.
         most_rounds: Rounds after which the rest is left for another time.
+        archive: Where each round's events are written before they are committed.
 
     Raises:
-        UnavailableError: The store does not answer.
+        UnavailableError: The store or the archive does not answer.
         DamagedLogError: An entry cannot be read; what stands before it is folded.
         DamagedStateError: The stored spans of some user cannot be read.
     """
@@ -82,14 +91,18 @@ def fold_shard(store: ShardStore, shard: int, upto: str, round_events: int, most
         if not batch.entries:
             break  # what the bound named is gone: another job has folded it, or the store was set back
         try:
-            fresh = spans_of_log(batch.entries)
+            events = columns.unpack_log(batch.entries)
         except ValueError:
             batch = _sound_part(shard, batch)
-            fresh = spans_of_log(batch.entries)
+            events = columns.unpack_log(batch.entries)
             entries = store.log(shard, batch.ids[-1], upto)
-        change = change_with(store, ledger, batch.ids[-1], batch.events, fresh)
+        change = change_with(store, ledger, batch.ids[-1], batch.events, spans_of_events(events))
+        if archive and batch.events:
+            change = dataclasses.replace(change, archived=archive.write_log(ledger, batch.ids, batch.entries, events))
         answer = store.commit(change)
         if isinstance(answer, Superseded):
+            if archive and change.archived:
+                archive.remove([change.archived.path])
             done.superseded += 1
             in_a_row += 1
             if in_a_row >= MAX_SUPERSEDED:
@@ -100,6 +113,7 @@ def fold_shard(store: ShardStore, shard: int, upto: str, round_events: int, most
         done.events += batch.events
         done.users += change.users
         done.rounds += 1
+        in_a_row = 0
         ledger = store.ledger(shard)
     return done
 
@@ -176,15 +190,6 @@ def change_with(store: ShardStore, ledger: ShardLedger, last_id: str, events: in
         averages=columns.pack_pairs(names.take(pa.array(merged.changed)), columns.pack_totals(merged.totals))[0],
         merchants={name.encode(): pairs for name, pairs in zip(merged.merchant_names, merchants, strict=True)},
     )
-
-
-def spans_of_log(batch: Sequence[bytes]) -> PartialSpans:
-    """Return the flyer events of log entries, each as the span that it is.
-
-    Raises:
-        ValueError: An entry is damaged.
-    """
-    return spans_of_events(columns.unpack_log(batch))
 
 
 def spans_of_events(log: Mapping[str, pa.Array]) -> PartialSpans:

@@ -6,7 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Final
 
-from functions.adapters.redis_shard import ShardStore
+from functions.adapters.redis_archive import ArchiveStore
 from functions.core import settings as settings_
 from functions.core.errors import FlyertimeError, UnavailableError
 
@@ -23,15 +23,24 @@ ROUNDS_A_PASS: Final = 10
 
 def fold_groups(groups: Iterable[Sequence[ShardBound]]) -> Iterator[Folded]:
     """Fold groups of shards, each from its log to its commit; one that fails does not hold up the others."""
-    from spark.folding import Folded, fold_shard  # noqa: PLC0415  # the driver has no use for Arrow and NumPy
+    # The driver has no use for Arrow and NumPy.
+    from spark.folding import Folded, fold_shard  # noqa: PLC0415
+    from spark.keeping import archive_of, merge_files  # noqa: PLC0415
 
     settings = settings_.parse(os.environ)
     most_rounds = ROUNDS_A_PASS if settings.linger_s else sys.maxsize
-    store = ShardStore(settings)
+    store = ArchiveStore(settings)
     try:
+        archive = archive_of(settings, store)
         for bound in (bound for group in groups for bound in group):
             try:
-                yield fold_shard(store, bound.shard, bound.upto, settings.round_events, most_rounds)
+                done = fold_shard(store, bound.shard, bound.upto, settings.round_events, most_rounds, archive)
+                try:
+                    if archive:
+                        merge_files(store, archive, bound.shard)
+                except FlyertimeError as e:
+                    done.error, done.retryable = e.message, isinstance(e, UnavailableError)
+                yield done
             except FlyertimeError as e:
                 yield Folded(bound.shard, error=e.message, retryable=isinstance(e, UnavailableError))
     finally:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from typing import TypeAlias
 
+    from functions.core.archive import ArchivedFile
     from functions.core.ledger import ShardLedger
     from functions.core.settings import Settings
 
@@ -83,6 +84,8 @@ class Change:
     """Averages by merchant id (UTF-8)."""
     part: BackfillPart | None = None
     """Where the change comes from a backfill."""
+    archived: ArchivedFile | None = None
+    """The file that holds its events, where there is an archive."""
 
     @property
     def users(self) -> int:
@@ -175,6 +178,8 @@ class ShardStore:
             _packed(change.averages),
             change.part.backfill if change.part else "",
             change.part.upto if change.part else 0,
+            change.archived.path if change.archived else "",
+            change.archived.record if change.archived else "",
         ]
         for merchant, pairs in change.merchants.items():
             arguments += (merchant, _packed(pairs))
@@ -188,6 +193,7 @@ class ShardStore:
                 keys.averages(change.shard),
                 keys.versions(change.shard),
                 keys.backfilled(change.shard),
+                keys.archive(change.shard),
                 *(keys.averages(change.shard, merchant.decode()) for merchant in change.merchants),
             ],
             arguments,

@@ -28,6 +28,12 @@ _Read = TypeVar("_Read")
 LAYOUT_FORMAT: Final = 1
 """Version of the keys and values of docs/architecture.md; a store of another one is not touched."""
 
+_COUNTS: Final = (
+    *("accepted", "duplicate", "folded", "erased", "commits", "version", "backfilled"),
+    *("archived", "archived_erased", "history_archived", "history_archived_erased", "swaps", "loose"),
+)
+"""Fields of a ledger that are whole numbers."""
+
 _APPEND: Final = load_script("append")
 _LEDGER: Final = load_script("ledger")
 
@@ -315,16 +321,11 @@ def ledger_from(shard: int, reply: Sequence[bytes]) -> ShardLedger:
     """Return the books that the ledger script's reply describes."""
     oldest = reply[0].decode()
     fields = {name.decode(): value.decode() for name, value in zip(reply[2::2], reply[3::2], strict=True)}
+    counts = {name: int(fields.get(name, 0)) for name in _COUNTS}
     return ShardLedger(
         shard=shard,
-        accepted=int(fields.get("accepted", 0)),
-        duplicate=int(fields.get("duplicate", 0)),
-        folded=int(fields.get("folded", 0)),
-        erased=int(fields.get("erased", 0)),
         folded_to=fields.get("folded_to", "0-0"),
-        commits=int(fields.get("commits", 0)),
-        version=int(fields.get("version", 0)),
-        backfilled=int(fields.get("backfilled", 0)),
         oldest_pending_ms=int(oldest.partition("-")[0]) if oldest else None,
         newest_id=reply[1].decode() or None,
+        **counts,
     )

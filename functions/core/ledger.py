@@ -34,6 +34,17 @@ class ShardLedger:
     """
     backfilled: int = 0
     """Flyer events of history that went into the state without passing the log."""
+    archived: int = 0
+    """Events of the log in the archive's files."""
+    archived_erased: int = 0
+    """Events that were in them until their user was erased."""
+    history_archived: int = 0
+    """Flyer events of history in the archive's files."""
+    history_archived_erased: int = 0
+    swaps: int = 0
+    """Bumped whenever files of the archive take the place of others."""
+    loose: int = 0
+    """Files put on record since."""
     oldest_pending_ms: int | None = None
     """When Redis received the oldest pending event; None where nothing is pending."""
     newest_id: str | None = None

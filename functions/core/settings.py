@@ -230,6 +230,10 @@ class Settings:
         low=1,
         high=150_000,
     )
+    archive_uri: str | None = _setting(
+        None,
+        "folder, also file://, s3a:// or gs://, in which the job keeps all events as Parquet; unset: they are not kept",
+    )
     linger_s: float = _setting(
         0.0,
         "seconds; a run goes on folding what arrives until nothing has for so long, instead of a new run each time",
@@ -275,7 +279,7 @@ class Settings:
             value = getattr(self, field.name)
             if field.metadata["secret"] and value is not None:
                 value = HIDDEN
-            elif isinstance(value, str) and field.name.endswith("_url"):
+            elif isinstance(value, str) and field.name.endswith(("_url", "_uri")):
                 value = without_credentials(value)
             shown[variable_of(field)] = value
         return shown

@@ -32,6 +32,7 @@ JOB_SETTINGS: Final = (
     "namespace",
     "shards",
     "round_events",
+    "archive_uri",
     "linger_s",
     "linger_max_s",
     "log_level",

@@ -27,7 +27,13 @@ MAY_IMPORT = {
     "functions.cli_history": set(),
     "functions.cli_keys": {"functions.core"},
     "functions.__main__": {"functions.cli"},
-    "spark": {"functions.core", "functions.adapters.redis_shard", "functions.adapters.redis_history", "spark"},
+    "spark": {
+        "functions.core",
+        "functions.adapters.redis_shard",
+        "functions.adapters.redis_history",
+        "functions.adapters.redis_archive",
+        "spark",
+    },
 }
 """Layer to what of ours it may import."""
 
@@ -57,6 +63,7 @@ READS_ENVIRONMENT = (
     "functions.serving", "functions.asgi", "functions.server", "functions.cli", "functions.local.",
     "functions.trigger.main", "functions.adapters.spark_local",
     "spark.main", "spark.tasks", "spark.sources", "spark.session", "spark.backfill",
+    "spark.commands",
 )  # fmt: skip
 
 

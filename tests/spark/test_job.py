@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import datetime as dt
 import os
 import signal
 import socket
@@ -16,11 +18,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis
 
+from functions.adapters.redis_archive import ArchiveStore
 from functions.adapters.redis_client import load_script
 from functions.adapters.redis_shard import ShardStore
 from functions.core.events import Event
+from functions.core.packing import unpack_events
 from functions.core.settings import Settings
+from functions.core.shards import shard_of
 from functions.local.valkey import free_port
+from spark.keeping import archive_of, left_over, sweep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -39,6 +45,7 @@ WITHOUT_JVM = (
     "from spark.tasks import fold_groups\nprint(list(fold_groups([bounds_of(parse(os.environ))])))",
 )
 """The same tasks on the same shards, in one process."""
+EPOCH, MICROSECOND = dt.datetime(1970, 1, 1, tzinfo=dt.UTC), dt.timedelta(microseconds=1)
 EVENTS = [
     Event(number * 977_000_000, f"u{number % 40}", "flyer_open", f"f{number % 3}", f"m{number % 2}")
     for number in range(600)
@@ -48,6 +55,7 @@ EVENTS = [
 def environment_of(settings: Settings, **more: str) -> dict[str, str]:
     """Return a process's environment: small rounds, so that each shard takes several commits."""
     return {
+        "FLYERTIME_ARCHIVE_URI": settings.archive_uri or "",
         **os.environ,
         "FLYERTIME_REDIS_URL": settings.redis_url,
         "FLYERTIME_NAMESPACE": settings.namespace,
@@ -64,14 +72,23 @@ def run(command: tuple[str, ...], settings: Settings, **more: str) -> subprocess
 
 
 def check_books(settings: Settings) -> tuple[int, int]:
-    """Check the ledger's identity against the log itself; return events folded and pending."""
-    store = ShardStore(settings)
+    """Check ledger, log and archive against each other, event by event; return events folded and pending."""
+    store = ArchiveStore(settings)
+    archive = archive_of(settings, store)
     folded = pending = 0
     for shard in range(store.shards()):
-        ledger = store.ledger(shard)
-        in_log = sum(int.from_bytes(entry[1:5], "little") for _, entry in store.log(shard, "0-0", "+"))
-        assert ledger.accepted == ledger.folded + in_log
-        folded, pending = folded + ledger.folded, pending + in_log
+        ledger, files = store.archive_books(shard)
+        in_log = [event for _, entry in store.log(shard, "0-0", "+") for event in unpack_events(entry)]
+        assert ledger.accepted == ledger.folded + len(in_log)
+        folded, pending = folded + ledger.folded, pending + len(in_log)
+        if archive:
+            rows = [row for file in files for table in archive.tables(file) for row in table.to_pylist()]
+            assert ledger.folded == ledger.archived == len(rows)
+            moments = [(row["timestamp"] - EPOCH) // MICROSECOND for row in rows]
+            texts = [[row[name] for name in ("user_id", "event", "flyer_id", "merchant_id")] for row in rows]
+            in_archive = [Event(moment_us, *text) for moment_us, text in zip(moments, texts, strict=True)]
+            of_shard = [event for event in EVENTS if shard_of(event.user_id, store.shards()) == shard]
+            assert of_shard[: ledger.accepted] == in_archive + in_log  # in their order, each once
     store.close()
     return folded, pending
 
@@ -149,9 +166,13 @@ class Proxy:
 
 @pytest.fixture
 def filled(
-    settings: Settings, fill_log: Callable[[Settings, Iterable[list[Event]]], None], raw_redis: redis.Redis
+    settings: Settings,
+    tmp_path: Path,
+    fill_log: Callable[[Settings, Iterable[list[Event]]], None],
+    raw_redis: redis.Redis,
 ) -> Settings:
-    """A log of 60 entries with 600 events, in a store that knows the commit script by its name."""
+    """A log of 60 entries with 600 events, in a store that knows the commit script by its name; and an archive."""
+    settings = dataclasses.replace(settings, archive_uri=str(tmp_path / "archive"))
     fill_log(settings, [EVENTS[start : start + 20] for start in range(0, 600, 20)])
     raw_redis.script_load(load_script("commit").text)
     return settings
@@ -224,6 +245,57 @@ def test_a_task_killed_at_a_commit_loses_and_doubles_nothing(
     assert plain_report(EVENTS) == read_report(filled)
 
 
+KILLED_AT_A_FILE = """
+import os, signal, sys, spark.archive
+moment, left, act = sys.argv[1], int(sys.argv[2]), os.replace
+def replace(*names):
+    global left
+    left -= 1
+    if left:
+        return act(*names)
+    if moment == "after":
+        act(*names)
+    os.kill(os.getpid(), signal.SIGKILL)
+os.replace = replace
+from functions.core.settings import parse
+from spark.running import bounds_of
+from spark.tasks import fold_groups
+list(fold_groups([bounds_of(parse(os.environ))]))
+"""
+
+
+@pytest.mark.parametrize(("file", "moment"), [(1, "before"), (1, "after"), (5, "before"), (5, "after")])
+def test_a_task_killed_at_a_file_of_the_archive_loses_and_doubles_nothing(
+    filled: Settings,
+    read_report: Callable[[Settings], dict[str, float]],
+    plain_report: Callable[[Iterable[Event]], dict[str, float]],
+    file: int,
+    moment: str,
+) -> None:
+    """What is left in the folder is on no record, is told from what is, and is swept away."""
+    process = run((sys.executable, "-c", KILLED_AT_A_FILE, moment, str(file)), filled)
+    store = ArchiveStore(filled)
+    archive = archive_of(filled, store)
+    assert archive is not None
+
+    def left() -> list[str]:
+        return [path for shard in range(4) for path in left_over(store, shard, archive.paths(shard))]
+
+    assert -signal.SIGKILL == process.returncode
+    assert 600 == sum(check_books(filled))
+    assert [] == left()  # for all we know, its commit is on its way
+    assert 0 == run(WITHOUT_JVM, filled).returncode
+    assert (600, 0) == check_books(filled)
+    assert plain_report(EVENTS) == read_report(filled)
+    (name,) = left()
+    assert (moment == "before") == name.endswith(".tmp")
+    assert [name] == [path for shard in range(4) for path in sweep(store, archive, shard)]
+    assert (600, 0) == check_books(filled)
+    on_record = {file.path for shard in range(4) for file in store.archive_books(shard).files}
+    assert on_record == {path for shard in range(4) for path in archive.paths(shard)}
+    store.close()
+
+
 @pytest.mark.parametrize(("commit", "moment"), [(2, "before"), (5, "after")])
 def test_a_whole_job_killed_at_a_commit_loses_and_doubles_nothing(
     filled: Settings,
@@ -278,6 +350,7 @@ def test_a_part_of_a_job_killed_at_a_commit_loses_and_doubles_nothing(
 @pytest.mark.parametrize(("commit", "moment"), [(1, "before"), (1, "after"), (6, "before"), (6, "after")])
 def test_a_store_killed_at_a_commit_loses_and_doubles_nothing(
     make_server: MakeServer,
+    tmp_path: Path,
     fill_log: Callable[[Settings, Iterable[list[Event]]], None],
     read_report: Callable[[Settings], dict[str, float]],
     plain_report: Callable[[Iterable[Event]], dict[str, float]],
@@ -286,7 +359,7 @@ def test_a_store_killed_at_a_commit_loses_and_doubles_nothing(
 ) -> None:
     """With SIGKILL; it starts again from its file, and the next run goes on where the commits in it end."""
     with make_server() as server:
-        settings = Settings(redis_url=server.url, shards=4)
+        settings = Settings(redis_url=server.url, shards=4, archive_uri=str(tmp_path / "archive"))
         fill_log(settings, [EVENTS[start : start + 20] for start in range(0, 600, 20)])
         with redis.Redis.from_url(server.url) as client:
             client.script_load(load_script("commit").text)

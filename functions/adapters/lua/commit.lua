@@ -7,7 +7,8 @@
 --       5 averages   hash    user -> packed totals
 --       6 versions   hash    merchant -> moment of the last change of its averages, microseconds
 --       7 backfilled hash   backfill id -> last place of the shard's users that is counted
---       8.. averages of one merchant each, hash, in the order of ARGV's merchants
+--       8 archive    hash    path of a file of the archive -> what is on record of it
+--       9.. averages of one merchant each, hash, in the order of ARGV's merchants
 -- ARGV  1  commits that the task saw in the ledger: the fencing token
 --       2  id of the last log entry that it folded; '' where it folded none of the log (a backfill)
 --       3  number of events in the entries it folded, or in the part of a backfill
@@ -17,7 +18,9 @@
 --       6  pairs of averages
 --       7  id of the backfill that the change comes from, '' where it comes from the log
 --       8  the place up to which this commit counts that backfill's users
---       9.. name of a merchant and the pairs of its averages, in turn
+--       9  path of the file that holds the events of this commit, '' where nothing is archived
+--       10 what is on record of it
+--       11.. name of a merchant and the pairs of its averages, in turn
 --
 -- Returns {1, commits, version} where it wrote, {0, reason} where it changed nothing: 'changed' when another commit came
 -- first, 'log lost' when the log no longer holds what the task folded (the store was set back).
@@ -63,7 +66,7 @@ end
 
 write(KEYS[3], ARGV[5])
 write(KEYS[5], ARGV[6])
-for key = 8, #KEYS do
+for key = 9, #KEYS do
   local merchant = ARGV[2 * key - 7]
   redis.call('SADD', KEYS[4], merchant)
   write(KEYS[key], ARGV[2 * key - 6])
@@ -77,6 +80,11 @@ end
 if ARGV[7] ~= '' then
   redis.call('HSET', KEYS[7], ARGV[7], ARGV[8])
   redis.call('HINCRBY', KEYS[1], 'backfilled', events)
+end
+if ARGV[9] ~= '' then
+  redis.call('HSET', KEYS[8], ARGV[9], ARGV[10])
+  redis.call('HINCRBY', KEYS[1], ARGV[7] == '' and 'archived' or 'history_archived', events)
+  redis.call('HINCRBY', KEYS[1], 'loose', 1)
 end
 local version
 if ARGV[4] == '1' then

@@ -1,0 +1,65 @@
+"""The store as the archive's keepers use it: what is on record of its files, and files put in the place of others."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from functions.adapters.redis_client import load_script, translated_errors
+from functions.adapters.redis_history import HistoryStore
+from functions.adapters.redis_store import ledger_from
+from functions.core.archive import ArchivedFile, in_order
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from functions.core.ledger import ShardLedger
+
+_SWAP: Final = load_script("swap_files")
+_BOOKS: Final = load_script("archive_books")
+
+
+class ArchiveBooks(NamedTuple):
+    """One shard's books and files, at one moment."""
+
+    ledger: ShardLedger
+    files: list[ArchivedFile]
+    """In the log's order, history last."""
+
+
+class ArchiveStore(HistoryStore):
+    """A shard store that also keeps the archive's records."""
+
+    def pipeline(self) -> str:
+        """Return what tells this pipeline from every other, also from one that this store held before."""
+        with translated_errors():
+            held: Any = self._redis.hget(self.keys.layout, "pipeline")
+        return str(held.decode())
+
+    def archive_books(self, shard: int) -> ArchiveBooks:
+        """Return what is on record of a shard's files, with its books."""
+        keys = [self.keys.ledger(shard), self.keys.events(shard), self.keys.archive(shard)]
+        books, files = self._call(_BOOKS, keys, [])
+        pairs = zip(files[::2], files[1::2], strict=True)
+        found = [ArchivedFile.of_record(path.decode(), record.decode()) for path, record in pairs]
+        return ArchiveBooks(ledger_from(shard, books), in_order(found))
+
+    def swap_files(
+        self,
+        ledger: ShardLedger,
+        gone: Sequence[ArchivedFile],
+        come: Sequence[ArchivedFile],
+        *,
+        erased_events: int = 0,
+        erased_history: int = 0,
+    ) -> bool:
+        """Put files on record in the place of others; tell whether that was done, or another swap came first."""
+        arguments: list[Any] = [ledger.swaps, erased_events, erased_history, len(gone), *(file.path for file in gone)]
+        for file in come:
+            arguments += (file.path, file.record)
+        reply = self._call(_SWAP, [self.keys.ledger(ledger.shard), self.keys.archive(ledger.shard)], arguments)
+        return bool(reply[0] == 1)
+
+    def nothing_loose(self, shard: int) -> None:
+        """Say that there is nothing to merge just now."""
+        with translated_errors():
+            self._redis.hset(self.keys.ledger(shard), "loose", 0)

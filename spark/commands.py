@@ -1,0 +1,52 @@
+"""What the job's commands have in common: settings from the environment, a log, errors as a line and an exit status."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from typing import TYPE_CHECKING, Final
+
+from functions.core import settings as settings_
+from functions.core.errors import FlyertimeError, MisconfiguredError, UnavailableError
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from functions.core.settings import Settings
+
+EXIT_FAILED: Final = 1
+EXIT_USAGE: Final = 2
+EXIT_TRY_AGAIN: Final = 75
+
+
+def run_command(
+    parser: argparse.ArgumentParser,
+    arguments: Sequence[str],
+    work: Callable[[argparse.Namespace, Settings], int],
+) -> int:
+    """Parse, do the work, and return the exit status: its own, 1 failed, 2 wrong arguments or settings, 75 later."""
+    given = parser.parse_args(arguments)
+    name = parser.prog.rpartition(" ")[2]
+    try:
+        settings = settings_.parse(os.environ)
+        logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+        logging.getLogger("py4j").setLevel(logging.WARNING)
+        return work(given, settings)
+    except FlyertimeError as e:
+        sys.stderr.write(f"{name}: {e.message}\n")
+        if isinstance(e, MisconfiguredError):
+            return EXIT_USAGE
+        return EXIT_TRY_AGAIN if isinstance(e, UnavailableError) else EXIT_FAILED
+
+
+def shown(items: Iterable[int], unit: str) -> Iterator[int]:
+    """Yield numbers, and say on a terminal how far we are."""
+    for number in items:
+        if sys.stderr.isatty():
+            sys.stderr.write(f"\r{unit} {number}\033[K")
+            sys.stderr.flush()
+        yield number
+    if sys.stderr.isatty():
+        sys.stderr.write("\r\033[K")

@@ -10,7 +10,7 @@ import msgspec
 from functions.core.spans import average_hours, unpack_totals
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -42,13 +42,12 @@ def json_array(rows: Iterable[Row]) -> bytes:
     return msgspec.json.encode(list(rows))
 
 
-def etag_of(versions: Sequence[int], representation: str) -> str:
-    """Return the strong ETag of a representation made from the shards at these versions.
+def etag_of(state: str, representation: str) -> str:
+    """Return the strong ETag of a representation made from a state, which the text tells from every other.
 
     A shard's version changes exactly when any user's totals do, so this does too; and no data is read for it.
     """
-    state = ",".join(map(str, versions))
-    return f'"{representation}-{hashlib.sha256(state.encode()).hexdigest()[:20]}"'
+    return f'"{representation}-{hashlib.sha256(state.encode("utf-8", "surrogatepass")).hexdigest()[:24]}"'
 
 
 def matches(etag: str, if_none_match: str) -> bool:

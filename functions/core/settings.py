@@ -136,6 +136,11 @@ class Settings:
         2.0, "seconds to deliver that; where it fails, the ping finds the backlog", low=0.1
     )
 
+    # report
+    reader_stall_s: float = _setting(
+        30.0, "seconds; a reader of the report who takes nothing for so long is cut off", low=0.1
+    )
+
     # trigger
     threshold_events: int = _setting(50_000, "events pending that are worth a Spark run", low=1)
     max_age_s: float = _setting(300.0, "seconds; a smaller backlog is folded once its oldest event is this old", low=0)

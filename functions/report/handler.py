@@ -1,32 +1,87 @@
-"""The use case: answer with the averages, and with nothing at all where the asker has them already."""
+"""The use case: answer each question about the averages, and with nothing at all where the asker has the answer."""
 
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Final
-from urllib.parse import unquote
+from email.utils import formatdate
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import parse_qsl
 
 import msgspec
 from starlette.responses import Response
 
 from functions.adapters import web
-from functions.adapters.redis_store import RedisStore
-from functions.core.report import etag_of, json_array, matches, row_of, rows_of
+from functions.adapters.compression import CODINGS, packed
+from functions.adapters.redis_report import ReportStore
+from functions.adapters.streaming import reply_from
+from functions.core.errors import RequestRefusedError
+from functions.core.negotiation import preferred_coding
+from functions.core.report import etag_of, matches
+from functions.core.report_columns import MERCHANT_COLUMNS
+from functions.core.report_freshness import freshness_of
+from functions.core.report_query import format_of, parameters_of, table_query
+from functions.core.report_rows import rows_of_users
+from functions.report.formats import FORMATS, JSON, format_for
+from functions.report.routes import Answer, route_of
+from functions.report.summaries import Summaries
+from functions.report.tables import columns_of, page_body, page_of, whole_rows, whole_table
+from functions.report.views import View
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Sequence
+
     from starlette.requests import Request
 
+    from functions.adapters.redis_report import StoreState
+    from functions.core.report_freshness import Freshness
     from functions.core.settings import Settings
+    from functions.report.routes import Route
 
 _READ: Final = {"GET", "HEAD"}
-_USERS: Final = "/users/"
+_MOST_PARAMETERS: Final = 32
+_VARY: Final = "accept, accept-encoding, authorization"
+_TABLES: Final = tuple(FORMATS.values())
+
+
+class Asked:
+    """One request, and what its answer is made from."""
+
+    def __init__(self, request: Request, path: str, route: Route, parts: dict[str, str], view: View) -> None:
+        self.request = request
+        self.path = path
+        self.route = route
+        self.parts = parts
+        self.view = view
+        self.parameters = parameters_of(_pairs_of(request), route.parameters)
+        offered = _TABLES if route.has_formats else (JSON,)
+        self.format = format_for(request.headers.get("accept"), format_of(self.parameters), offered)
+        self.coding = (
+            None
+            if self.format.packs_itself
+            else preferred_coding(request.headers.get("accept-encoding"), CODINGS)
+        )  # fmt: skip
+        self.state: StoreState
+        self.fresh: Freshness
+
+    def tag(self, question: str, versions: Sequence[object]) -> str:
+        """Return the ETag of the answer to a question, made from the shards at these versions."""
+        key = f"{self.route.name}|{self.view.key()}|{question}|{self.state.pipeline}|{self.state.generation}|{versions}"
+        return etag_of(key, f"{self.format.name}-{self.coding or 'plain'}")
 
 
 class ReportHandler:
-    """Answers who asks for the report; keeps nothing between requests but connections."""
+    """Answers who asks for the report; keeps nothing between requests but connections and shards' summaries."""
 
     def __init__(self, settings: Settings) -> None:
-        self._store = RedisStore(settings)
+        self._settings = settings
+        self._store = ReportStore(settings)
+        self._summaries = Summaries(self._store)
+        self._answers = {
+            Answer.USERS: self._users,
+            Answer.USER: self._user,
+            Answer.MERCHANTS: self._merchants,
+            Answer.SUMMARY: self._summary,
+        }
 
     async def ready(self) -> None:
         """Return when the store answers and fits the settings."""
@@ -42,41 +97,145 @@ class ReportHandler:
         if request.method not in _READ:
             return web.method_not_allowed("GET")
         # The raw path, since a user id may hold a slash, sent as %2F.
-        path = request.scope.get("raw_path", request.url.path.encode()).decode("ascii", "replace")
-        if path in {"", "/"}:
-            return await self._all_users(request)
-        if path.startswith(_USERS) and "/" not in (name := path.removeprefix(_USERS)):
-            return await self._one_user(request, unquote(name))
-        return web.problem_reply(404, "no_such_path", "ask GET / for all users or GET /users/{id} for one")
+        path = request.scope.get("raw_path", request.url.path.encode()).decode("ascii", "replace").partition("?")[0]
+        found = route_of(path)
+        if found is None:
+            return web.problem_reply(
+                404, "no_such_path",
+                "ask GET / for all users, /users/{id} for one, /merchants, /merchants/{id}, /summary or /openapi.json",
+            )  # fmt: skip
+        route, parts = found
+        asked = Asked(request, path, route, parts, View(parts.get("merchant_id")))
+        return await self._answers[route.answer](asked)
 
-    async def _all_users(self, request: Request) -> Response:
-        if known := _known(request, etag_of(await self._store.versions(), "json")):
+    async def _read_state(self, asked: Asked, **wanted: Any) -> None:
+        asked.state = await self._store.state(asked.view.merchant, **wanted)
+        asked.fresh = freshness_of(asked.state.ledgers, asked.state.last_run, self._settings.max_age_s)
+        if "merchant_id" in asked.parts and not any(shard.version for shard in asked.state.shards):
+            raise RequestRefusedError("no_such_merchant", "this merchant has no flyer in the report", status=404)
+
+    async def _users(self, asked: Asked) -> Response:
+        query = table_query(asked.parameters)
+        await self._read_state(asked)
+        state, view = asked.state, asked.view
+        versions: list[object] = [shard.version for shard in state.shards]
+        if query.limit is not None:
+            versions.append(asked.fresh.shown())
+        etag = asked.tag(query.key(), versions)
+        if known := self._known(asked, etag):
             return known
-        shards = await self._store.averages()
-        # Of what was read, not of what was asked about above: a run may have committed in between.
-        etag = etag_of([shard.version for shard in shards], "json")
-        return _reply(json_array(rows_of(shard.averages for shard in shards)), etag)
+        encoder = asked.format.encoder(columns_of(query))
+        if query.limit is None:
+            return await self._streamed(asked, whole_table(self._store, state, view, query, encoder), etag)
+        page = await page_of(self._store, state, view, query, query.limit)
+        next_url = page.next_url(asked.path, asked.parameters)
+        headers = {} if next_url is None else {"link": f'<{next_url}>; rel="next"'}
+        if asked.format is JSON:
+            body = page_body(page, query, encoder, next_url, asked.fresh)
+        else:
+            body = page.encoded(query, encoder)
+        return await self._sent(asked, body, etag, headers)
 
-    async def _one_user(self, request: Request, user_id: str) -> Response:
-        _, average = await self._store.average_of(user_id)
-        row = None if average is None else row_of(user_id.encode(), average)
-        if row is None:
+    async def _user(self, asked: Asked) -> Response:
+        query = table_query(asked.parameters)
+        user_id = asked.parts["user_id"]
+        await self._read_state(asked, user_id=user_id)
+        value = asked.state.user
+        rows = rows_of_users([user_id.encode()], [value]) if value is not None else ()
+        if not rows:
             return web.problem_reply(404, "no_such_user", "this user has no two events on one flyer in the report")
-        body = msgspec.json.encode(row)
-        etag = f'"user-{hashlib.sha256(body).hexdigest()[:20]}"'
-        return _known(request, etag) or _reply(body, etag)
+        columns = columns_of(query)
+        body = whole_rows(columns, [[rows.column(column.name)[0] for column in columns]], asked.format)
+        if asked.format is JSON:
+            body = body[1:-1]  # the object alone
+        return await self._sent(asked, body, asked.tag(query.key(), [hashlib.sha256(body).hexdigest()]))
+
+    async def _merchants(self, asked: Asked) -> Response:
+        await self._read_state(asked, merchants=True)
+        versions = [sorted(held.items()) for held in asked.state.merchants]
+        etag = asked.tag("", versions)
+        if known := self._known(asked, etag):
+            return known
+        return await self._streamed(asked, self._merchant_rows(asked), etag)
+
+    async def _merchant_rows(self, asked: Asked) -> AsyncGenerator[bytes]:
+        encoder = asked.format.encoder(MERCHANT_COLUMNS)
+        yield encoder.begin()
+        for merchant in sorted({name for held in asked.state.merchants for name in held}):
+            total = await self._summaries.of_merchant(asked.state, merchant)
+            if total.users:
+                row = (
+                    merchant.encode(), total.users, total.sessions, total.seconds, total.hours_per_session(),
+                    total.closed_sessions, total.unclosed,
+                )  # fmt: skip
+                yield encoder.rows([(value,) for value in row])
+        yield encoder.end()
+
+    async def _summary(self, asked: Asked) -> Response:
+        await self._read_state(asked)
+        fresh = asked.fresh.shown()
+        ledgers = asked.state.ledgers
+        books = {
+            "accepted": sum(ledger.accepted for ledger in ledgers),
+            "duplicate": sum(ledger.duplicate for ledger in ledgers),
+            "folded": sum(ledger.folded for ledger in ledgers),
+            "erased": sum(ledger.erased for ledger in ledgers),
+            "pending": sum(ledger.pending for ledger in ledgers),
+        }
+        shown_books = books if asked.view.everything else None
+        etag = asked.tag("", [*(shard.version for shard in asked.state.shards), fresh, shown_books])
+        if known := self._known(asked, etag):
+            return known
+        summary = await self._summaries.of(asked.state, asked.view)
+        body = msgspec.json.encode({**summary.shown(), "freshness": fresh, "ledger": shown_books})
+        return await self._sent(asked, body, etag)
+
+    def _known(self, asked: Asked, etag: str) -> Response | None:
+        """Return the 304 for an asker who has this representation already."""
+        condition = asked.request.headers.get("if-none-match")
+        if condition and matches(etag, condition):
+            return Response(status_code=304, headers=self._headers(asked, etag))
+        return None
+
+    def _headers(self, asked: Asked, etag: str) -> dict[str, str]:
+        headers = {"etag": etag, "cache-control": "private, no-cache", "vary": _VARY, **asked.fresh.headers()}
+        changed_us = max((shard.version for shard in asked.state.shards), default=0)
+        if changed_us:
+            headers["last-modified"] = formatdate(changed_us // 1_000_000, usegmt=True)
+        return headers
+
+    async def _sent(self, asked: Asked, body: bytes, etag: str, headers: dict[str, str] | None = None) -> Response:
+        """Return a reply whose body is there."""
+
+        async def whole() -> AsyncGenerator[bytes]:
+            yield body
+
+        return self._known(asked, etag) or await self._streamed(asked, whole(), etag, headers)
+
+    async def _streamed(
+        self, asked: Asked, pieces: AsyncGenerator[bytes], etag: str, headers: dict[str, str] | None = None
+    ) -> Response:
+        all_headers = {**self._headers(asked, etag), **(headers or {})}
+        if asked.coding is not None:
+            pieces = packed(pieces, asked.coding)
+            all_headers["content-encoding"] = asked.coding
+        return await reply_from(
+            pieces,
+            all_headers,
+            media_type=asked.format.media_type,
+            head_only=asked.request.method == "HEAD",
+            stall_s=self._settings.reader_stall_s,
+        )
 
 
-def _known(request: Request, etag: str) -> Response | None:
-    """Return the 304 for an asker who has this representation already."""
-    if (condition := request.headers.get("if-none-match")) and matches(etag, condition):
-        return Response(status_code=304, headers=_validators(etag))
-    return None
+def _pairs_of(request: Request) -> list[tuple[str, str]]:
+    """Return the query's names and values.
 
-
-def _reply(body: bytes, etag: str) -> Response:
-    return Response(body, media_type="application/json", headers=_validators(etag))
-
-
-def _validators(etag: str) -> dict[str, str]:
-    return {"etag": etag, "cache-control": "no-cache"}
+    Raises:
+        RequestRefusedError: It is no query of UTF-8, or a very long one.
+    """
+    text = request.scope["query_string"].decode("latin-1")
+    try:
+        return parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=_MOST_PARAMETERS)
+    except ValueError:
+        raise RequestRefusedError("bad_query", "the query must be a few name=value, percent-encoded UTF-8") from None

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 import functions_framework.aio
 
 from functions.report.handler import ReportHandler
+from functions.report.routes import ROUTES
 from functions.serving import Service
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-service = Service("report", ReportHandler, ("/", "/users/{user_id}"))
+service = Service("report", ReportHandler, [route.template for route in ROUTES])
 
 
 @functions_framework.aio.http

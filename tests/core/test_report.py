@@ -37,7 +37,7 @@ def test_a_user_without_a_session_is_not_listed() -> None:
 
 def test_a_tag_differs_with_any_version_and_with_the_representation() -> None:
     """Each shard's version counts, at its place."""
-    tags = {etag_of(versions, name) for versions in ([0, 1], [1, 0], [1, 1], [11]) for name in ("json", "csv")}
+    tags = {etag_of(str(versions), name) for versions in ([0, 1], [1, 0], [1, 1], [11]) for name in ("json", "csv")}
 
     assert 8 == len(tags)
     assert all(tag.startswith('"') and tag.endswith('"') for tag in tags)

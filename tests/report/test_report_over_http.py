@@ -5,68 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-import httpx2
 import pytest
 
-from functions.adapters.redis_shard import Change, Committed, ShardStore
-from functions.core.settings import Settings
 from functions.core.shards import shard_of
-from functions.core.spans import Totals, pack_totals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
+    import httpx2
     import redis
 
-    from functions.local.valkey import EmbeddedValkey
-    from tests.conftest import ServeFunction
+    from tests.report.conftest import Put
 
 SHARDS = 4
 HOUR_S = 3600
-
-
-@pytest.fixture(scope="module")
-def report_settings(valkey: EmbeddedValkey) -> Settings:
-    """Settings of the process that all tests here share."""
-    return Settings(redis_url=valkey.url, namespace="report", shards=SHARDS)
-
-
-@pytest.fixture(scope="module")
-def report_url(serve_function: ServeFunction, report_settings: Settings) -> Iterator[str]:
-    """Address of a running report function."""
-    with serve_function("report", report_settings) as process:
-        yield process.url
-
-
-@pytest.fixture
-def report(report_url: str, raw_redis: redis.Redis) -> Iterator[httpx2.Client]:
-    """A client of the report, whose store is empty at first."""
-    for key in raw_redis.scan_iter("{report*"):
-        if not key.endswith(b"layout"):
-            raw_redis.delete(key)
-    with httpx2.Client(base_url=report_url, trust_env=False) as client:
-        yield client
-
-
-@pytest.fixture
-def put(report_settings: Settings) -> Iterator[Callable[..., None]]:
-    """Return what commits users' (seconds, sessions) to the state."""
-    store = ShardStore(report_settings)
-
-    def commit(*, report_changes: bool = True, **users: tuple[int, int]) -> None:
-        for shard in range(SHARDS):
-            averages = {
-                user.encode(): pack_totals(Totals(*totals, 0, 0))
-                for user, totals in users.items()
-                if shard_of(user, SHARDS) == shard
-            }
-            if averages:
-                commits = store.ledger(shard).commits
-                change = Change(shard, commits, "", 0, report_changes, spans={}, averages=averages)
-                assert isinstance(store.commit(change), Committed)
-
-    yield commit
-    store.close()
 
 
 def test_an_empty_report_is_an_empty_array(report: httpx2.Client) -> None:
@@ -76,7 +26,7 @@ def test_an_empty_report_is_an_empty_array(report: httpx2.Client) -> None:
     assert (200, "application/json", []) == (response.status_code, response.headers["content-type"], response.json())
 
 
-def test_the_report_has_the_reference_columns(report: httpx2.Client, put: Callable[..., None]) -> None:
+def test_the_report_has_the_reference_columns(report: httpx2.Client, put: Put) -> None:
     """Each user's average is in hours with two digits, rounded half up."""
     put(a=(HOUR_S, 2), b=(18, 1), c=(17, 1))
 
@@ -85,20 +35,20 @@ def test_the_report_has_the_reference_columns(report: httpx2.Client, put: Callab
     }
 
 
-def test_users_stand_in_a_stable_order(report: httpx2.Client, put: Callable[..., None]) -> None:
+def test_users_stand_in_a_stable_order(report: httpx2.Client, put: Put) -> None:
     """Shard after shard and by id within one, however the users came in."""
     names = [f"user{number}" for number in range(200)]
-    put(**dict.fromkeys(reversed(names), (1, 1)))
+    put(dict.fromkeys(reversed(names), (1, 1)))
 
     assert sorted(names, key=lambda name: (shard_of(name, SHARDS), name)) == [
         row["user_id"] for row in report.get("/").json()
     ]
 
 
-def test_one_user_is_found_by_any_id(report: httpx2.Client, put: Callable[..., None]) -> None:
+def test_one_user_is_found_by_any_id(report: httpx2.Client, put: Put) -> None:
     """An id may hold whatever text there is; in the path it is percent-encoded."""
     users = ["plain", "with/slash", "sp ace", "ünï😀", "100%", "a?b#c", "..", "%2F"]
-    put(**dict.fromkeys(users, (7 * HOUR_S, 2)))
+    put(dict.fromkeys(users, (7 * HOUR_S, 2)))
 
     for user in users:
         response = report.get(f"/users/{quote(user, safe='').replace('.', '%2E')}")
@@ -108,7 +58,7 @@ def test_one_user_is_found_by_any_id(report: httpx2.Client, put: Callable[..., N
         )
 
 
-def test_an_unknown_user_is_a_404_that_says_so(report: httpx2.Client, put: Callable[..., None]) -> None:
+def test_an_unknown_user_is_a_404_that_says_so(report: httpx2.Client, put: Put) -> None:
     """A user without a pair of events is not in the report either."""
     put(once=(0, 0))
     for user in ("nobody", "once"):
@@ -118,7 +68,7 @@ def test_an_unknown_user_is_a_404_that_says_so(report: httpx2.Client, put: Calla
     assert [] == report.get("/").json()
 
 
-def test_the_etag_changes_exactly_when_the_content_does(report: httpx2.Client, put: Callable[..., None]) -> None:
+def test_the_etag_changes_exactly_when_the_content_does(report: httpx2.Client, put: Put) -> None:
     """A commit that shows nothing new keeps the tag; one that does changes it, also back to earlier content."""
     tags = [report.get("/").headers["etag"]]
     put(a=(HOUR_S, 2))
@@ -134,7 +84,7 @@ def test_the_etag_changes_exactly_when_the_content_does(report: httpx2.Client, p
 
 
 def test_a_store_emptied_and_filled_again_has_other_etags(
-    report: httpx2.Client, put: Callable[..., None], raw_redis: redis.Redis
+    report: httpx2.Client, put: Put, raw_redis: redis.Redis
 ) -> None:
     """A tag of the past never fits other content of the same age."""
     put(a=(HOUR_S, 2))
@@ -147,7 +97,7 @@ def test_a_store_emptied_and_filled_again_has_other_etags(
 
 
 @pytest.mark.parametrize("path", ["/", "/users/a"])
-def test_who_has_the_content_gets_a_304(report: httpx2.Client, put: Callable[..., None], path: str) -> None:
+def test_who_has_the_content_gets_a_304(report: httpx2.Client, put: Put, path: str) -> None:
     """If-None-Match with the current tag, alone, weak, in a list or as a star, spares the content."""
     put(a=(HOUR_S, 2))
     etag = report.get(path).headers["etag"]
@@ -158,18 +108,21 @@ def test_who_has_the_content_gets_a_304(report: httpx2.Client, put: Callable[...
     assert 200 == report.get(path, headers={"if-none-match": '"other"'}).status_code
 
 
-def test_a_304_reads_no_averages(report: httpx2.Client, put: Callable[..., None], raw_redis: redis.Redis) -> None:
-    """Only the shards' versions are read for it."""
+def test_a_304_reads_no_averages(report: httpx2.Client, put: Put, raw_redis: redis.Redis) -> None:
+    """How the shards stand is read for it, and the books, but not a user."""
     put(a=(HOUR_S, 2))
     etag = report.get("/").headers["etag"]
     raw_redis.config_resetstat()
     assert 304 == report.get("/", headers={"if-none-match": etag}).status_code
 
-    assert "cmdstat_hgetall" not in raw_redis.info("commandstats")
-    assert SHARDS == raw_redis.info("commandstats")["cmdstat_hget"]["calls"]
+    stats = raw_redis.info("commandstats")
+    assert (SHARDS, 1) == (stats["cmdstat_evalsha"]["calls"], stats["cmdstat_xrevrange"]["calls"] - SHARDS)
+    assert SHARDS == stats["cmdstat_hgetall"]["calls"], "the books, inside the script"
+    assert 1 == stats["cmdstat_hget"]["calls"], "the generation"
+    assert not {"cmdstat_hmget", "cmdstat_hscan"} & stats.keys()
 
 
-def test_head_says_what_get_would(report: httpx2.Client, put: Callable[..., None]) -> None:
+def test_head_says_what_get_would(report: httpx2.Client, put: Put) -> None:
     """HEAD has the headers and no body."""
     put(a=(HOUR_S, 2))
     head, get = report.head("/"), report.get("/")

@@ -1,0 +1,44 @@
+"""Replies packed on the way: gzip and zstd, as the reader takes them."""
+
+from __future__ import annotations
+
+import zlib
+from typing import TYPE_CHECKING, Final, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+CODINGS: Final = ("zstd", "gzip")
+"""The better one first."""
+
+_GZIP_LEVEL: Final = 4
+_ZSTD_LEVEL: Final = 3
+_GZIP_WINDOW: Final = 31
+"""zlib's largest window, in the frame of gzip."""
+
+
+class _Packer(Protocol):
+    def compress(self, data: bytes, /) -> bytes: ...
+
+    def flush(self) -> bytes: ...
+
+
+async def packed(pieces: AsyncGenerator[bytes], coding: str) -> AsyncGenerator[bytes]:
+    """Yield the pieces packed; what was begun and not ended is told from what is whole by its missing end."""
+    packer = _packer(coding)
+    try:
+        async for piece in pieces:
+            if data := packer.compress(piece):
+                yield data
+    finally:
+        await pieces.aclose()
+    yield packer.flush()
+
+
+def _packer(coding: str) -> _Packer:
+    if coding == "gzip":
+        return zlib.compressobj(_GZIP_LEVEL, wbits=_GZIP_WINDOW)
+    import zstandard  # noqa: PLC0415  # imported where it is asked for
+
+    packer: _Packer = zstandard.ZstdCompressor(level=_ZSTD_LEVEL, write_checksum=True).compressobj()
+    return packer

@@ -1,0 +1,195 @@
+"""The store as the report reads it: how the shards stand in one trip, then a shard at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import redis
+from redis.exceptions import NoScriptError
+
+from functions.adapters import metrics
+from functions.adapters.redis_client import load_script, translated_errors
+from functions.adapters.redis_store import RedisStore, ledger_from
+from functions.core import shards as sharding
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from functions.core.ledger import ShardLedger
+
+_STATE: Final = load_script("state")
+
+BLOCK_USERS: Final = 100_000
+"""Users held at a time, of one shard; a larger shard is read as often as it has blocks of so many."""
+SCAN_USERS: Final = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class ShardState:
+    """How one shard stands."""
+
+    ledger: ShardLedger
+    users: int
+    """In the averages asked for, those without a session included."""
+    version: int
+    """When the averages asked for last showed something else; microseconds, 0: never."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreState:
+    """How all shards stand, each at one moment."""
+
+    shards: tuple[ShardState, ...]
+    last_run: Mapping[str, str] | None
+    pipeline: str
+    """The pipeline's random name."""
+    generation: int
+    """Of the state."""
+    user: bytes | None = None
+    """The value of the user that was asked for along with it."""
+    merchants: tuple[Mapping[str, int], ...] = ()
+    """Where they were asked for: of each shard, its merchants and when their averages last changed."""
+
+    @property
+    def ledgers(self) -> list[ShardLedger]:
+        """The books."""
+        return [shard.ledger for shard in self.shards]
+
+    @property
+    def users(self) -> int:
+        """Users of all shards, those without a session included."""
+        return sum(shard.users for shard in self.shards)
+
+
+class ReportStore(RedisStore):
+    """All that the report asks of Redis."""
+
+    @metrics.timed_trip("report_state")
+    async def state(
+        self, merchant: str | None = None, *, user_id: str | None = None, merchants: bool = False
+    ) -> StoreState:
+        """Return how the shards stand, in one trip.
+
+        Args:
+            merchant: Whose averages are asked for; None: those of all merchants together.
+            user_id: Whose value is wanted too.
+            merchants: Whether the list of merchants is wanted too.
+        """
+        shards = await self.shards()
+        while True:
+            keys = self.keys
+            with translated_errors():
+                try:
+                    replies = await self._state_trip(keys, shards, merchant, user_id, merchants=merchants)
+                except NoScriptError:  # the store was restarted, or is new
+                    await self._redis.script_load(_STATE.text)
+                    continue
+            if (generation := int(replies.pop() or 0)) == keys.generation:
+                break
+            self.keys = sharding.Keys(self._settings.namespace, generation)
+        last_run, *rest = replies[shards:]
+        user = rest.pop(0) if user_id is not None else None
+        return StoreState(
+            shards=tuple(_shard_state(shard, reply, merchant) for shard, reply in enumerate(replies[:shards])),
+            last_run={name.decode(): value.decode() for name, value in last_run[0][1].items()} if last_run else None,
+            pipeline=await self.pipeline(),
+            generation=keys.generation,
+            user=user,
+            merchants=tuple({name.decode(): int(version) for name, version in held.items()} for held in rest),
+        )
+
+    async def _state_trip(
+        self, keys: sharding.Keys, shards: int, merchant: str | None, user_id: str | None, *, merchants: bool
+    ) -> list[Any]:
+        pipe = self._redis.pipeline(transaction=False)
+        for shard in range(shards):
+            names = [keys.ledger(shard), keys.events(shard), keys.versions(shard), keys.averages(shard, merchant)]
+            pipe.evalsha(_STATE.sha, len(names), *names, merchant or "")
+        pipe.xrevrange(keys.runs, count=1)
+        if user_id is not None:
+            pipe.hget(keys.averages(sharding.shard_of(user_id, shards), merchant), user_id)
+        if merchants:
+            for shard in range(shards):
+                pipe.hgetall(keys.versions(shard))
+        pipe.hget(keys.layout, "generation")  # last: it is deleted only after another one is live
+        return list(await pipe.execute())
+
+    @metrics.timed_trip("report_shard")
+    async def _whole(self, shard: int, merchant: str | None) -> dict[bytes, bytes]:
+        async def read(keys: sharding.Keys) -> dict[bytes, bytes]:
+            with translated_errors():
+                averages: Any = await self._redis.hgetall(keys.averages(shard, merchant))
+            held: dict[bytes, bytes] = averages
+            return held
+
+        return await self._of_live_generation(read)
+
+    async def _scanned(self, shard: int, merchant: str | None, cursor: int) -> tuple[int, dict[bytes, bytes]]:
+        """Return the next piece of a shard; from the beginning where the generation was switched meanwhile."""
+        begun = self.keys
+
+        async def read(keys: sharding.Keys) -> tuple[int, dict[bytes, bytes]]:
+            at = cursor if keys == begun else 0
+            with translated_errors():
+                reply: Any = await self._redis.hscan(keys.averages(shard, merchant), at, count=SCAN_USERS)
+            return int(reply[0]), reply[1]
+
+        return await self._of_live_generation(read)
+
+    async def pieces(self, shard: int, merchant: str | None, users: int) -> AsyncIterator[dict[bytes, bytes]]:
+        """Yield a shard's averages in no order: in one piece, of one moment, where they are not too many.
+
+        A user may come twice where they are, with the value of then and of later; one that is there all the time comes
+        (SCAN's promise).
+        """
+        if users <= BLOCK_USERS:
+            yield await self._whole(shard, merchant)
+            return
+        cursor = 0
+        while True:
+            cursor, held = await self._scanned(shard, merchant, cursor)
+            yield held
+            if cursor == 0:
+                return
+
+    async def blocks(
+        self, shard: int, merchant: str | None, users: int, after: bytes | None = None
+    ) -> AsyncIterator[dict[bytes, bytes]]:
+        """Yield a shard's averages in the order of the ids' bytes, at most a block of them at a time.
+
+        Args:
+            shard: Which.
+            merchant: Whose averages.
+            users: How many there are, as far as is known.
+            after: Only users whose ids come after this one.
+        """
+        while True:
+            block: dict[bytes, bytes] = {}
+            cut = False
+            async for piece in self.pieces(shard, merchant, users):
+                block.update(piece if after is None else {name: piece[name] for name in piece if name > after})
+                if len(block) > 2 * BLOCK_USERS:
+                    block, cut = _first(block, BLOCK_USERS), True
+            if len(block) > BLOCK_USERS:
+                block, cut = _first(block, BLOCK_USERS), True
+            else:
+                block = _first(block, len(block))
+            if block:
+                yield block
+                after = next(reversed(block))
+            if not cut:
+                return
+
+
+def _first(block: dict[bytes, bytes], count: int) -> dict[bytes, bytes]:
+    """Return the first so many in the order of the ids."""
+    return {name: block[name] for name in sorted(block)[:count]}
+
+
+def _shard_state(shard: int, reply: Any, merchant: str | None) -> ShardState:
+    if isinstance(reply, redis.RedisError):
+        raise reply
+    users, version, *books = reply
+    ledger = ledger_from(shard, books)
+    return ShardState(ledger, int(users), int(version or 0) if merchant is not None else ledger.version)

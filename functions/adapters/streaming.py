@@ -1,0 +1,113 @@
+"""A reply sent piece by piece, at its reader's pace, that is either whole or visibly broken off.
+
+What goes wrong after the head cannot be told by a status any more. The connection is then closed without the last
+chunk, which HTTP clients report as an error: nobody takes a part for the whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import aclosing, suppress
+from typing import TYPE_CHECKING, Final
+
+from starlette.responses import Response
+
+from functions.adapters import metrics
+from functions.core.errors import FlyertimeError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Mapping
+
+    from starlette.types import Receive, Scope, Send
+
+logger = logging.getLogger(__name__)
+
+WHOLE_UP_TO_BYTES: Final = 65_536
+"""A reply that is no longer is sent in one piece, with its length."""
+
+
+class _StalledError(Exception):
+    """The reader takes nothing any more."""
+
+
+class StreamedReply(Response):
+    """Sends what a generator yields, which has begun already: its first piece is there, so the head may go."""
+
+    def __init__(
+        self, first: bytes, rest: AsyncGenerator[bytes], headers: Mapping[str, str], *, media_type: str, stall_s: float
+    ) -> None:
+        super().__init__(media_type=media_type, headers=headers)
+        del self.headers["content-length"]
+        self._first = first
+        self._rest = rest
+        self._stall_s = stall_s
+
+    async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
+        """Send the reply (ASGI)."""
+        leaving = asyncio.ensure_future(_until_gone(receive))
+        try:
+            async with aclosing(self._rest) as rest:
+                head = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+                await self._sent(send, head)
+                await self._sent(send, _body(self._first))
+                async for piece in rest:
+                    if leaving.done():
+                        return
+                    await self._sent(send, _body(piece))
+            await self._sent(send, _body(b"", more=False))
+        except _StalledError:
+            metrics.ERRORS.of("reader_stalled").add()
+            logger.warning("a reader took nothing for %g s; the reply is broken off", self._stall_s)
+        except FlyertimeError as e:
+            metrics.ERRORS.of(e.code).add()
+            logger.error("a reply is broken off: %s", e.message)  # noqa: TRY400  # the message says it all
+        except Exception:
+            metrics.ERRORS.of("unexpected").add()
+            logger.exception("a reply is broken off by an error that nobody expected")
+        finally:
+            leaving.cancel()
+            with suppress(asyncio.CancelledError):
+                await leaving
+
+    async def _sent(self, send: Send, message: dict[str, object]) -> None:
+        try:
+            async with asyncio.timeout(self._stall_s):
+                await send(message)
+                # The server writes at the loop's next turn, and only then can say that the reader is behind.
+                await asyncio.sleep(0)
+        except TimeoutError:
+            raise _StalledError from None
+
+
+async def reply_from(
+    pieces: AsyncGenerator[bytes], headers: Mapping[str, str], *, media_type: str, head_only: bool, stall_s: float
+) -> Response:
+    """Return a reply of what a generator yields: in one piece where it is short, else as it comes.
+
+    Waits for the first pieces, so that what goes wrong until then has a status.
+    """
+    parts: list[bytes] = []
+    size = 0
+    async for piece in pieces:
+        parts.append(piece)
+        size += len(piece)
+        if size > WHOLE_UP_TO_BYTES:
+            break
+    else:
+        return Response(b"".join(parts), media_type=media_type, headers=headers)
+    if head_only:
+        await pieces.aclose()
+        head = Response(media_type=media_type, headers=headers)
+        del head.headers["content-length"]
+        return head
+    return StreamedReply(b"".join(parts), pieces, headers, media_type=media_type, stall_s=stall_s)
+
+
+async def _until_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _body(piece: bytes, *, more: bool = True) -> dict[str, object]:
+    return {"type": "http.response.body", "body": piece, "more_body": more}

@@ -1,0 +1,128 @@
+"""Many users' rows in a few numbers: how many, the mean, percentiles, a histogram. Pure.
+
+Averages are counted by hundredths of an hour, as they are shown, so percentiles are exact and a million users take no
+more memory than there are different averages. Parts of shards add up.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any, Final
+
+from functions.core.report_rows import hundredths_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from functions.core.report_rows import UserRows
+
+PERCENTILES: Final = (50, 75, 90, 95, 99)
+BOUNDS_HOURS: Final = (0.0, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 24.0)
+"""Where the histogram's buckets begin; the last one has no end."""
+
+_COARSE_FROM: Final = 100_000
+_COARSE: Final = 1000
+
+
+@dataclass(slots=True)
+class Summary:
+    """Of some users."""
+
+    users: int = 0
+    sessions: int = 0
+    seconds: int = 0
+    closed_sessions: int | None = 0
+    unclosed: int | None = 0
+    """None, as above: the state of some user is of before this was kept."""
+    hundredths: Counter[int] = field(default_factory=Counter)
+    """Users by their average; above 1,000 hours in steps of 10."""
+
+    def add(self, rows: UserRows) -> None:
+        """Add users."""
+        self.users += len(rows)
+        self.sessions += sum(rows.sessions)
+        self.seconds += sum(rows.seconds)
+        self.closed_sessions = _sum(self.closed_sessions, rows.closed_sessions)
+        self.unclosed = _sum(self.unclosed, rows.unclosed)
+        self.hundredths.update(
+            value if value < _COARSE_FROM else value // _COARSE * _COARSE for value in rows.hundredths()
+        )
+
+    def merge(self, other: Summary) -> None:
+        """Add the users of another one; nobody may be in both."""
+        self.users += other.users
+        self.sessions += other.sessions
+        self.seconds += other.seconds
+        self.closed_sessions = _sum(self.closed_sessions, (other.closed_sessions,))
+        self.unclosed = _sum(self.unclosed, (other.unclosed,))
+        self.hundredths.update(other.hundredths)
+
+    def hours_per_session(self) -> int | None:
+        """Return the average of all sessions in hundredths of an hour."""
+        return hundredths_of((self.seconds,), (self.sessions,))[0] if self.sessions else None
+
+    def shown(self, least_users: int = 1) -> dict[str, Any]:
+        """Return it for a JSON body, with no group of fewer users than this in it."""
+        if self.users < least_users or not self.users:
+            hidden = self.users > 0
+            return {
+                "users": None if hidden else 0,
+                "sessions": None if hidden else 0,
+                "mean_hours": None,
+                "avg_time_on_flyer_hours": None,
+                "percentiles": {f"p{percent}": None for percent in PERCENTILES},
+                "histogram": [],
+                "unclosed_opens": None if hidden else 0,
+            }
+        values = sorted(self.hundredths.items())
+        per_session = self.hours_per_session()
+        return {
+            "users": self.users,
+            "sessions": self.sessions,
+            "mean_hours": round(sum(value * users for value, users in values) / self.users / 100, 4),
+            "avg_time_on_flyer_hours": None if per_session is None else per_session / 100,
+            "percentiles": _percentiles(values, self.users, least_users),
+            "histogram": _histogram(values, least_users),
+            "unclosed_opens": self.unclosed,
+        }
+
+
+def _percentiles(values: Sequence[tuple[int, int]], users: int, least_users: int) -> dict[str, float | None]:
+    """Return nearest-rank percentiles; None for one on whose far side too few users would stand."""
+    ranks = list(accumulate(count for _, count in values))
+    shown: dict[str, float | None] = {}
+    for percent in PERCENTILES:
+        rank = max(1, -(-percent * users // 100))
+        beyond = min(rank, users - rank + 1)
+        place = next(place for place, reached in enumerate(ranks) if reached >= rank)
+        shown[f"p{percent}"] = values[place][0] / 100 if least_users <= 1 or beyond >= least_users else None
+    return shown
+
+
+def _histogram(values: Iterable[tuple[int, int]], least_users: int) -> list[dict[str, Any]]:
+    """Return the buckets that have users; neighbours are put together until each has enough."""
+    starts = [round(bound * 100) for bound in BOUNDS_HOURS]
+    counts = [0] * len(starts)
+    for value, users in values:
+        counts[max(place for place, start in enumerate(starts) if value >= start)] += users
+    last = max(place for place, count in enumerate(counts) if count)
+    buckets: list[list[Any]] = []  # from, to, users
+    for place in range(last + 1):
+        end = starts[place + 1] / 100 if place + 1 < len(starts) else None
+        if buckets and least_users > 1 and buckets[-1][2] < least_users:
+            buckets[-1][1:] = [end, buckets[-1][2] + counts[place]]
+        else:
+            buckets.append([starts[place] / 100, end, counts[place]])
+    if least_users > 1 and len(buckets) > 1 and buckets[-1][2] < least_users:
+        _, end, users = buckets.pop()
+        buckets[-1][1:] = [end, buckets[-1][2] + users]
+    return [{"from_hours": start, "to_hours": end, "users": users} for start, end, users in buckets]
+
+
+def _sum(total: int | None, numbers: Iterable[int | None]) -> int | None:
+    numbers = list(numbers)
+    if total is None or None in numbers:
+        return None
+    return total + sum(number for number in numbers if number is not None)

@@ -1,0 +1,71 @@
+"""Summaries of all users, of one merchant's, of merchants side by side; unchanged shards are not read again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Final
+
+from functions.core.report_rows import rows_of_users
+from functions.core.report_summary import Summary
+from functions.report.reading import SLICE_USERS
+
+if TYPE_CHECKING:
+    from functions.adapters.redis_report import ReportStore, StoreState
+    from functions.report.views import View
+
+_MOST_KEPT: Final = 300_000
+"""Different averages, of all shards' summaries together, that are kept; each takes about 0.1 KB."""
+
+
+class Summaries:
+    """Reads summaries, and keeps those of shards as long as these stay at their versions."""
+
+    def __init__(self, store: ReportStore) -> None:
+        self._store = store
+        self._kept: OrderedDict[tuple[str | None, int], tuple[object, Summary]] = OrderedDict()
+        self._size = 0
+
+    async def of(self, state: StoreState, view: View) -> Summary:
+        """Return the summary of a view."""
+        total = Summary()
+        for shard, held in enumerate(state.shards):
+            if held.users:
+                total.merge(await self._of_shard(shard, view.merchant, held.users, (held.version, state.generation)))
+        return total
+
+    async def of_merchant(self, state: StoreState, merchant: str) -> Summary:
+        """Return a merchant's summary, where the state holds the merchants' versions."""
+        total = Summary()
+        for shard, versions in enumerate(state.merchants):
+            if merchant in versions:
+                # A merchant's part of a shard has fewer users than the shard, which is what this number is for.
+                users = state.shards[shard].users
+                total.merge(await self._of_shard(shard, merchant, users, (versions[merchant], state.generation)))
+        return total
+
+    async def _of_shard(self, shard: int, merchant: str | None, users: int, version: object) -> Summary:
+        known = self._kept.get((merchant, shard))
+        if known is not None and known[0] == version:
+            self._kept.move_to_end((merchant, shard))
+            return known[1]
+        summary = Summary()
+        async for block in self._store.blocks(shard, merchant, users):
+            ids, values = [*block], [*block.values()]
+            for start in range(0, len(ids), SLICE_USERS):
+                summary.add(rows_of_users(ids[start : start + SLICE_USERS], values[start : start + SLICE_USERS]))
+                await asyncio.sleep(0)
+        self._keep((merchant, shard), version, summary)
+        return summary
+
+    def _keep(self, key: tuple[str | None, int], version: object, summary: Summary) -> None:
+        replaced = self._kept.pop(key, None)
+        self._size += _size_of(summary) - (0 if replaced is None else _size_of(replaced[1]))
+        self._kept[key] = (version, summary)
+        while self._size > _MOST_KEPT:
+            _, (_, oldest) = self._kept.popitem(last=False)
+            self._size -= _size_of(oldest)
+
+
+def _size_of(summary: Summary) -> int:
+    return 10 + len(summary.hundredths)

@@ -1,0 +1,149 @@
+"""Answers that are tables: of users, whole or in pages, of one user, and of merchants."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlencode
+
+import msgspec
+
+from functions.adapters import metrics
+from functions.core.errors import RequestRefusedError
+from functions.core.report_columns import USER_COLUMN
+from functions.core.report_cursor import Position, read_cursor, write_cursor
+from functions.core.report_query import KEY_PARAMETERS, Order
+from functions.core.report_rows import joined
+from functions.report.reading import first_rows, in_order, in_shards
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Mapping, Sequence
+
+    from functions.adapters.redis_report import ReportStore, StoreState
+    from functions.core.report_columns import Column
+    from functions.core.report_freshness import Freshness
+    from functions.core.report_query import TableQuery
+    from functions.core.report_rows import UserRows
+    from functions.core.report_texts import TableEncoder
+    from functions.report.formats import Format
+    from functions.report.views import View
+
+MAX_SORTED_ROWS: Final = 50_000
+"""Of a table that is sorted by numbers and not asked for in pages."""
+
+
+def columns_of(query: TableQuery) -> list[Column]:
+    """Return the columns that are asked for."""
+    return [USER_COLUMN[name] for name in query.fields]
+
+
+async def whole_table(
+    store: ReportStore, state: StoreState, view: View, query: TableQuery, encoder: TableEncoder
+) -> AsyncGenerator[bytes]:
+    """Yield the bytes of a table of all users that are asked for.
+
+    Raises:
+        RequestRefusedError: There are too many to be sorted by a number at once.
+    """
+    order = query.order
+    if order is None:
+        slices = in_shards(store, state, view, query.filters)
+    elif order.by_id:
+        slices = in_order(store, state, view, query.filters, order, MAX_SORTED_ROWS)
+    else:
+        slices = _sorted_by_number(store, state, view, query, order)
+    yield encoder.begin()
+    async with aclosing(slices) as read:
+        async for rows in read:
+            metrics.report_rows.add(len(rows))
+            yield encoder.rows([rows.column(name) for name in query.fields])
+            await asyncio.sleep(0)
+    yield encoder.end()
+
+
+async def _sorted_by_number(
+    store: ReportStore, state: StoreState, view: View, query: TableQuery, order: Order
+) -> AsyncGenerator[UserRows]:
+    rows, _ = await first_rows(store, state, view, query.filters, order, MAX_SORTED_ROWS + 1)
+    if len(rows) > MAX_SORTED_ROWS:
+        raise RequestRefusedError(
+            "sort_needs_limit",
+            f"more than {MAX_SORTED_ROWS} rows are sorted by a number in pages only: add limit, or a filter",
+        )
+    yield rows
+
+
+class Page:
+    """One page of a table of users."""
+
+    def __init__(self, rows: UserRows, after: str | None) -> None:
+        self.rows = rows
+        self.after = after
+        """The cursor of the next page; None: there is none."""
+
+    def next_url(self, path: str, parameters: Mapping[str, str]) -> str | None:
+        """Return the address of the next page, relative to the host; the key is for the asker to add."""
+        if self.after is None:
+            return None
+        kept = {name: value for name, value in parameters.items() if name not in {"after", *KEY_PARAMETERS}}
+        return f"{path or '/'}?{urlencode({**kept, 'after': self.after})}"
+
+    def encoded(self, query: TableQuery, encoder: TableEncoder) -> bytes:
+        """Return the rows in a format."""
+        metrics.report_rows.add(len(self.rows))
+        rows = encoder.rows([self.rows.column(name) for name in query.fields]) if len(self.rows) else b""
+        return b"".join((encoder.begin(), rows, encoder.end()))
+
+
+async def page_of(store: ReportStore, state: StoreState, view: View, query: TableQuery, limit: int) -> Page:
+    """Return the page that is asked for, of so many rows at most.
+
+    Raises:
+        RequestRefusedError: The cursor is none of this question.
+    """
+    question = f"{view.key()}|{query.cursor_key()}"
+    secret = state.pipeline.encode()
+    after = None if query.after is None else read_cursor(query.after, question, secret)
+    wanted = limit + 1
+    if query.order is None:
+        rows, positions = await _first_in_shards(store, state, view, query, wanted, after)
+    else:
+        rows, positions = await first_rows(store, state, view, query.filters, query.order, wanted, after)
+    if len(rows) < wanted:
+        return Page(rows, None)
+    return Page(rows.part(0, limit), write_cursor(positions[limit - 1], question, secret))
+
+
+async def _first_in_shards(
+    store: ReportStore, state: StoreState, view: View, query: TableQuery, wanted: int, after: Position | None
+) -> tuple[UserRows, list[Position]]:
+    parts: list[UserRows] = []
+    count = 0
+    slices = in_shards(store, state, view, query.filters, None if after is None else after.user_id)
+    async with aclosing(slices) as read:
+        async for rows in read:
+            parts.append(rows)
+            count += len(rows)
+            if count >= wanted:
+                break
+    rows = joined(parts).part(0, wanted)
+    return rows, [Position(None, user_id) for user_id in rows.ids]
+
+
+def page_body(page: Page, query: TableQuery, encoder: TableEncoder, next_url: str | None, fresh: Freshness) -> bytes:
+    """Return a page as a JSON object, in whose body all stands that is needed to go on."""
+    shown = fresh.shown()
+    return b'{"rows":%b,"next":%b,"complete_through":%b,"pending_events":%b}' % (
+        page.encoded(query, encoder),
+        msgspec.json.encode(next_url),
+        msgspec.json.encode(shown["complete_through"]),
+        msgspec.json.encode(shown["pending_events"]),
+    )
+
+
+def whole_rows(columns: Sequence[Column], rows: Sequence[Sequence[Any]], chosen: Format) -> bytes:
+    """Return a small table, given row by row, in a format."""
+    encoder = chosen.encoder(columns)
+    body = encoder.rows([*zip(*rows, strict=True)]) if rows else b""
+    return b"".join((encoder.begin(), body, encoder.end()))

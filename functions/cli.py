@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import click
 
-from functions import cli_history
+from functions import cli_history, cli_report
 from functions.cli_keys import keys
 from functions.core.errors import FlyertimeError, UnavailableError
 
@@ -173,28 +173,6 @@ def replay(
 
 
 @main.command()
-@click.option("--from", "url", envvar="FLYERTIME_REPORT_URL", help="URL of report.  [default: the running stack's]")
-@click.option("--user", help="Only this user.")
-@click.option("--json", "as_json", is_flag=True, help="As JSON, as the report function sends it.")
-@click.option("--limit", type=click.IntRange(min=1), help="Rows of the table.  [default: all]")
-def report(url: str | None, user: str | None, as_json: bool, limit: int | None) -> None:
-    """Print the average time on flyer per user, in hours."""
-    from urllib.parse import quote  # noqa: PLC0415
-
-    from functions.local.asking import get_json  # noqa: PLC0415
-    from functions.local.tables import report_table  # noqa: PLC0415
-
-    rows = get_json((url or _stack_url("report")).rstrip("/") + (f"/users/{quote(user, safe='')}" if user else "/"))
-    if as_json:
-        click.echo(json.dumps(rows))
-        return
-    rows = [rows] if isinstance(rows, dict) else rows
-    click.echo(report_table(rows[:limit]))
-    if limit and len(rows) > limit:
-        click.echo(f"   … and {len(rows) - limit:,} more")
-
-
-@main.command()
 @click.option("--shards", is_flag=True, help="Show every shard.")
 @click.option(
     "--trigger", "url", envvar="FLYERTIME_TRIGGER_URL", help="URL of trigger.  [default: the running stack's]"
@@ -232,6 +210,7 @@ def flush(url: str | None, wait: bool, timeout_s: float) -> None:
 
 
 cli_history.add_to(main, FOLDER)
+cli_report.add_to(main, lambda: _stack_url("report"))
 
 
 def _stack() -> dict[str, str]:

@@ -22,7 +22,7 @@ from functions.local.asking import get_json, request_flush, state_of
 from functions.local.generating import generate
 from functions.local.replaying import Pace, replay
 from functions.local.stack import TARGETS, Stack
-from functions.local.tables import ledger_table, report_table
+from functions.local.tables import ledger_table, rows_table
 from functions.local.valkey import free_port
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def run_demo(events: int = EVENTS, seed: int = SEED) -> bool:
             ledgers = _wait_for_run(stack, runs_before=1, all_folded=True)
             report = get_json(stack.urls["report"])
             click.echo(f"\n4. The report: {len(report)} users, average time on flyer in hours\n")
-            click.echo(report_table(report[:_ROWS_SHOWN]))
+            click.echo(rows_table(report[:_ROWS_SHOWN]))
             click.echo(f"   … and {len(report) - _ROWS_SHOWN:,} more" if len(report) > _ROWS_SHOWN else "")
             click.echo("\n5. The ledger\n")
             click.echo(ledger_table(ledgers))

@@ -29,12 +29,17 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     )
 
 
-def report_table(rows: Sequence[Mapping[str, object]]) -> str:
-    """Return the report's rows as a table."""
-    return table(
-        ["user_id", "avg_time_on_flyer_per_user_hours"],
-        [(row["user_id"], f"{row['avg_time_on_flyer_per_user_hours']:.2f}") for row in rows],
-    )
+def rows_table(rows: Sequence[Mapping[str, object]]) -> str:
+    """Return the report's rows, which all have the same columns, as a table; hours have two digits."""
+    if not rows:
+        return "   no rows"
+    return table([*rows[0]], [[_cell(name, value) for name, value in row.items()] for row in rows])
+
+
+def _cell(name: str, value: object) -> object:
+    if value is None:
+        return "-"
+    return f"{value:.2f}" if name.endswith("_hours") and isinstance(value, int | float) else value
 
 
 def ledger_table(ledgers: Sequence[ShardLedger], *, each_shard: bool = False) -> str:

@@ -23,9 +23,16 @@ MAY_IMPORT = {
     "functions.asgi": {"functions.core", "functions.adapters", "functions.serving"},
     "functions.server": {"functions.core"},
     "functions.local": {"functions.core", "functions.adapters", "functions.local"},
-    "functions.cli": {"functions.core", "functions.local", "functions.cli_history", "functions.cli_keys"},
+    "functions.cli": {
+        "functions.core",
+        "functions.local",
+        "functions.cli_history",
+        "functions.cli_keys",
+        "functions.cli_report",
+    },
     "functions.cli_history": set(),
     "functions.cli_keys": {"functions.core"},
+    "functions.cli_report": {"functions.local"},
     "functions.__main__": {"functions.cli"},
     "spark": {
         "functions.core",

@@ -64,9 +64,9 @@ _BY_TYPE: Final = {media_type: each for each in FORMATS.values() for media_type 
 HTML: Final = "text/html"
 
 
-def wants_page(accept: str | None, asked: str | None) -> bool:
-    """Tell whether a browser asks: HTML is wanted more than JSON, and no format by name."""
-    return asked is None and accept is not None and preferred_type(accept, ("application/json", HTML)) == HTML
+def wants_page(accept: str | None) -> bool:
+    """Tell whether a browser asks: HTML is wanted more than any format of tables."""
+    return accept is not None and preferred_type(accept, (*_BY_TYPE, HTML)) == HTML
 
 
 def format_for(accept: str | None, asked: str | None, offered: Sequence[Format]) -> Format:

@@ -21,7 +21,8 @@ from functions.core.report_columns import MERCHANT_COLUMNS
 from functions.core.report_freshness import freshness_of
 from functions.core.report_query import format_of, parameters_of, table_query
 from functions.core.report_rows import rows_of_users
-from functions.report.formats import FORMATS, JSON, format_for
+from functions.report.formats import FORMATS, JSON, format_for, wants_page
+from functions.report.page import page as people_page
 from functions.report.routes import Answer, route_of
 from functions.report.summaries import Summaries
 from functions.report.tables import columns_of, page_body, page_of, whole_rows, whole_table
@@ -94,10 +95,12 @@ class ReportHandler:
 
     async def handle(self, request: Request) -> Response:
         """Answer a request by its path."""
-        if request.method not in _READ:
-            return web.method_not_allowed("GET")
         # The raw path, since a user id may hold a slash, sent as %2F.
         path = request.scope.get("raw_path", request.url.path.encode()).decode("ascii", "replace").partition("?")[0]
+        if path.startswith(people_page.PREFIX):
+            return await people_page.reply(request, path.removeprefix(people_page.PREFIX))
+        if request.method not in _READ:
+            return web.method_not_allowed("GET")
         found = route_of(path)
         if found is None:
             return web.problem_reply(
@@ -105,6 +108,8 @@ class ReportHandler:
                 "ask GET / for all users, /users/{id} for one, /merchants, /merchants/{id}, /summary or /openapi.json",
             )  # fmt: skip
         route, parts = found
+        if path in {"", "/"} and not request.scope["query_string"] and wants_page(request.headers.get("accept")):
+            return people_page.home(request)
         asked = Asked(request, path, route, parts, View(parts.get("merchant_id")))
         return await self._answers[route.answer](asked)
 

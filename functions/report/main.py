@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import functions_framework.aio
 
 from functions.report.handler import ReportHandler
+from functions.report.page import page as people_page
 from functions.report.routes import ROUTES
 from functions.serving import Service
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-service = Service("report", ReportHandler, [route.template for route in ROUTES])
+service = Service("report", ReportHandler, [*(route.template for route in ROUTES), people_page.TEMPLATE])
 
 
 @functions_framework.aio.http

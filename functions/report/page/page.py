@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
 PREFIX: Final = "/page/"
+TEMPLATE: Final = "/page/{name}"
 CHART: Final = "chart"
 MAX_CHART_BYTES: Final = 65_536
 MAX_BARS: Final = 100

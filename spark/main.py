@@ -36,7 +36,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("flyertime.job")
 
-COMMANDS: Final = {"backfill": "spark.backfill_command", "archive": "spark.archive_command"}
+COMMANDS: Final = {
+    "backfill": "spark.backfill_command",
+    "archive": "spark.archive_command",
+    "erase": "spark.erase_command",
+}
 """What else this file does, by its first argument; a fold loads none of it."""
 
 EXIT_FAILED: Final = 1

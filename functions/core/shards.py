@@ -105,6 +105,10 @@ class Keys:
         """Hash: backfill id to the last place (CRC-32 of the user id) of the shard's users that is counted."""
         return f"{{{self.namespace}:{shard}}}:backfilled"
 
+    def erasing(self, shard: int) -> str:
+        """Stream: the log as it is made anew without a user; only within one script."""
+        return f"{{{self.namespace}:{shard}}}:erasing"
+
     def archive(self, shard: int) -> str:
         """Hash: path of each file of the archive to what is on record of it; see functions/core/archive.py."""
         return f"{{{self.namespace}:{shard}}}:archive"

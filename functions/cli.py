@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import click
 
-from functions import cli_history, cli_report
+from functions import cli_history, cli_quarantine, cli_report
 from functions.cli_keys import keys
 from functions.core.errors import FlyertimeError, UnavailableError
 
@@ -257,3 +257,6 @@ class _Counter:
     def end(self) -> None:
         if self._shown:
             click.echo("\r\033[K", nl=False, err=True)
+
+
+cli_quarantine.add_to(main, _settings, lambda: _stack_url("ingest"))

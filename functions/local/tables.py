@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -50,6 +51,27 @@ def ledger_table(ledgers: Sequence[ShardLedger], *, each_shard: bool = False) ->
     counts = [[int(getattr(ledger, column)) for column in columns] for ledger in ledgers]
     rows = [(str(ledger.shard), *row) for ledger, row in zip(ledgers, counts, strict=True)] if each_shard else []
     return table(["shard", *columns], [*rows, ("all", *map(sum, zip(*counts, strict=True)))])
+
+
+def quarantine_table(entries: Sequence[Mapping[str, Any]]) -> str:
+    """Return rejected events as a table: one line each, with its first fault."""
+    rows = []
+    for entry in entries:
+        fault, *others = entry["faults"]
+        received = datetime.fromtimestamp(entry["received_ms"] / 1000, UTC)
+        rows.append(
+            (
+                entry["id"],
+                f"{received:%Y-%m-%d %H:%M:%S}",
+                fault["code"] + (f" (+{len(others)})" if others else ""),
+                fault["pointer"][:30],
+                (entry["key"] or "-")[:20],
+                (entry["source"] or "-")[:30],
+                (entry["event_id"] or "-")[:36],
+                "yes" if entry["fixed"] is not None else "",
+            )
+        )
+    return table(["entry", "received (UTC)", "fault", "field", "key", "source", "event", "fixed"], rows)
 
 
 def runs_table(runs: Sequence[Mapping[str, str]]) -> str:

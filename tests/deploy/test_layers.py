@@ -28,10 +28,12 @@ MAY_IMPORT = {
         "functions.local",
         "functions.cli_history",
         "functions.cli_keys",
+        "functions.cli_quarantine",
         "functions.cli_report",
     },
     "functions.cli_history": set(),
     "functions.cli_keys": {"functions.core"},
+    "functions.cli_quarantine": {"functions.core", "functions.local", "functions.adapters.redis_quarantine"},
     "functions.cli_report": {"functions.local"},
     "functions.__main__": {"functions.cli"},
     "spark": {

@@ -1,0 +1,361 @@
+"""Rejected events in an operator's hands: listed, shown, corrected, sent again, and each counted once."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import httpx2
+import pytest
+from click.testing import CliRunner
+
+from functions.adapters.redis_shard import ShardStore
+from functions.cli import main
+from functions.core.access import AccessKey, sha256_of
+from functions.core.packing import unpack_events
+from functions.core.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    import redis
+    from click.testing import Result
+
+    from tests.conftest import FunctionProcess, ServeFunction
+
+DATA = {"timestamp": "2026-03-02T08:00:00Z", "user_id": "u", "event": "flyer_open", "flyer_id": "f", "merchant_id": "m"}
+BAD = {**DATA, "user_id": None}
+TOKEN = "ftw_phones-0123456789abcdef"
+
+
+@pytest.fixture
+def keyed(settings: Settings) -> Settings:
+    """Settings with a write key."""
+    line = AccessKey("phones", sha256_of(TOKEN)).line
+    return Settings(redis_url=settings.redis_url, namespace=settings.namespace, shards=4, write_keys=line)
+
+
+@pytest.fixture
+def ingest(serve_function: ServeFunction, keyed: Settings) -> Iterator[FunctionProcess]:
+    """A running ingest that asks for a key."""
+    with serve_function("ingest", keyed) as process:
+        yield process
+
+
+@pytest.fixture
+def environment(keyed: Settings, ingest: FunctionProcess) -> dict[str, str]:
+    """What an operator has in their environment."""
+    return {
+        "FLYERTIME_REDIS_URL": keyed.redis_url,
+        "FLYERTIME_NAMESPACE": keyed.namespace,
+        "FLYERTIME_INGEST_URL": ingest.url,
+        "FLYERTIME_KEY": TOKEN,
+    }
+
+
+@pytest.fixture
+def run(environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Return what runs `flyertime quarantine`."""
+    monkeypatch.chdir(tmp_path)
+    return lambda *arguments, **more: CliRunner().invoke(main, ["quarantine", *arguments], env=environment, **more)
+
+
+def event(event_id: str, data: Any, **more: Any) -> dict[str, Any]:
+    """Return a CloudEvent."""
+    return {"specversion": "1.0", "id": event_id, "source": "/phone", "type": "t", "data": data, **more}
+
+
+def post(ingest: FunctionProcess, body: object, path: str = "/", **headers: str) -> list[dict[str, Any]]:
+    """Post a batch or an array and return what is said of each event."""
+    kind = "cloudevents-batch+json" if path == "/" else "json"
+    all_headers = {"content-type": f"application/{kind}", "authorization": f"Bearer {TOKEN}", **headers}
+    reply = httpx2.post(
+        ingest.url + path, content=json.dumps(body), headers=all_headers, timeout=20, trust_env=False
+    ).json()
+    return list(reply["events"]) if isinstance(reply, dict) else []
+
+
+def users(settings: Settings) -> list[str]:
+    """Return the users of all events in the log."""
+    store = ShardStore(settings)
+    try:
+        return sorted(
+            event.user_id
+            for shard in range(4)
+            for _, entry in store.log(shard, "0-0", "+")
+            for event in unpack_events(entry)
+        )
+    finally:
+        store.close()
+
+
+def listed(run: Callable[..., Result], *arguments: str) -> list[dict[str, Any]]:
+    """Return what the list has."""
+    result = run("list", "--json", *arguments)
+    assert 0 == result.exit_code, result.output
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def test_an_event_is_corrected_and_sent_again_and_counts_once(
+    ingest: FunctionProcess, keyed: Settings, run: Callable[..., Result]
+) -> None:
+    """Bad, listed, shown, fixed, redriven; redriven again, sent again by its app: once."""
+    _, rejected = post(ingest, [event("1", DATA), event("2", BAD)])
+    entry_id = rejected["quarantine_id"]
+
+    table = run("list").stdout
+    for word in (entry_id, "wrong_type", "/user_id", "phones", "/phone", "1 events"):
+        assert word in table
+    shown = json.loads(run("show", entry_id).stdout)
+    assert (event("2", BAD), None, "phones") == (shown["received"], shown["fixed"], shown["key"])
+    assert "/user_id" == shown["faults"][0]["pointer"]
+
+    assert "1 left out: not corrected" in run("redrive").stdout
+    fixed = run("fix", entry_id, "--set", "/user_id=ann")
+    assert (0, "1 corrected\n") == (fixed.exit_code, fixed.stdout)
+    assert event("2", {**BAD, "user_id": "ann"}) == json.loads(run("show", entry_id).stdout)["fixed"]
+    dry = run("redrive", "--dry-run")
+    assert "1 would be sent" in dry.stdout
+    assert ["u"] == users(keyed)
+
+    redriven = run("redrive")
+    assert (0, ["1 accepted", "0 events are in the quarantine, 0 of them corrected"]) == (
+        redriven.exit_code,
+        redriven.stdout.splitlines(),
+    )
+    assert [] == listed(run)
+    assert 0 == run("redrive").exit_code
+    assert ["duplicate"] == [answer["verdict"] for answer in post(ingest, [event("2", {**DATA, "user_id": "ann"})])]
+    assert ["ann", "u"] == users(keyed)
+
+
+def test_what_was_sent_by_a_redrive_that_died_counts_once(
+    ingest: FunctionProcess, keyed: Settings, run: Callable[..., Result]
+) -> None:
+    """Accepted, and not yet taken out: the next redrive is told duplicate, and takes it out."""
+    (rejected,) = post(ingest, [event("1", BAD)])
+    run("fix", rejected["quarantine_id"], "--set", "/user_id=ann")
+    assert ["accepted"] == [answer["verdict"] for answer in post(ingest, [event("1", {**DATA, "user_id": "ann"})])]
+
+    redriven = run("redrive")
+
+    assert (0, "1 duplicate") == (redriven.exit_code, redriven.stdout.splitlines()[0])
+    assert [] == listed(run)
+    assert ["ann"] == users(keyed)
+
+
+def test_a_redrive_that_is_killed_loses_and_doubles_nothing(
+    ingest: FunctionProcess, keyed: Settings, run: Callable[..., Result], environment: dict[str, str]
+) -> None:
+    """SIGKILL at whatever moment, again and again; then one that may end."""
+    for start in range(0, 2000, 500):
+        post(ingest, [event(str(number), {**BAD, "event": f"e{number}"}) for number in range(start, start + 500)])
+    fixed = run("fix", "--code", "wrong_type", "--set", "/user_id=ann")
+    assert "2,000 corrected" in fixed.stdout
+
+    command = [sys.executable, "-m", "functions", "quarantine", "redrive"]
+    for _ in range(4):
+        before = len(users(keyed))
+        process = subprocess.Popen(command, env={**os.environ, **environment}, stdout=subprocess.DEVNULL)
+        deadline_s = time.monotonic() + 30
+        while len(users(keyed)) == before < 2000 and time.monotonic() < deadline_s:
+            time.sleep(0.005)
+        process.kill()
+        process.wait()
+    assert 0 == run("redrive").exit_code
+
+    assert ["ann"] * 2000 == users(keyed)
+    assert [] == listed(run)
+
+
+def test_items_of_lists_and_arrays_keep_their_names(
+    ingest: FunctionProcess, keyed: Settings, run: Callable[..., Result]
+) -> None:
+    """Corrected and sent by themselves they are what they were in their list: the corrected list adds nothing."""
+    post(ingest, [event("list", [DATA, BAD])])
+    post(ingest, [DATA, BAD], "/api/process", **{"idempotency-key": "k"})
+    post(ingest, [BAD], "/api/process")
+    assert 0 == run("fix", "--since", "1h", "--set", "/user_id=ann").exit_code
+
+    redriven = run("redrive")
+
+    assert "3 accepted" in redriven.stdout, redriven.output
+    assert ["ann"] * 3 + ["u"] * 2 == users(keyed)
+    assert ["duplicate"] * 2 == [
+        answer["verdict"] for answer in post(ingest, [event("list", [DATA, {**DATA, "user_id": "ann"}])])
+    ]
+    post(ingest, [DATA, {**DATA, "user_id": "ann"}], "/api/process", **{"idempotency-key": "k"})
+    assert 5 == len(users(keyed))
+
+
+def test_what_is_right_by_now_can_be_sent_as_it_came(
+    keyed: Settings, run: Callable[..., Result], serve_function: ServeFunction
+) -> None:
+    """A limit was too low: once it is raised, whatever it kept out goes in, and the rest is left."""
+    with serve_function("ingest", keyed, FLYERTIME_MAX_FIELD_BYTES="8") as strict:
+        strict_verdicts = post(
+            strict, [event("1", {**DATA, "user_id": "a" * 9}), event("2", {**BAD, "event": "e" * 9})]
+        )
+    assert ["rejected"] * 2 == [answer["verdict"] for answer in strict_verdicts]
+
+    redriven = run("redrive", "--code", "too_long")
+
+    assert "1 accepted, 1 left out" in redriven.stdout
+    assert "/user_id: must be a string, not null" in redriven.stderr
+    assert ["a" * 9] == users(keyed)
+    assert ["2"] == [entry["event_id"] for entry in listed(run)]
+
+
+def test_a_correction_that_is_not_one_changes_nothing(ingest: FunctionProcess, run: Callable[..., Result]) -> None:
+    """It is checked as ingest would, and says what is wrong; a name may not change."""
+    (rejected,) = post(ingest, [event("1", BAD)])
+    entry_id = rejected["quarantine_id"]
+
+    for arguments, status, words in (
+        (["--set-json", "/user_id=7"], 1, "still wrong: /user_id: must be a string, not a number"),
+        (["--set", "/user_id=ann", "--set", "/ce-id=2"], 2, "an event keeps its id"),
+        (["--set", "/user_id=ann", "--set", "/ce-source=/x"], 2, "an event keeps its source"),
+        (["--set", "user_id=ann"], 2, "no JSON pointer"),
+        (["--set", "/a/b=c"], 2, "there is no 'a'"),
+        (["--set", "/user_id"], 2, "write POINTER=VALUE"),
+        (["--set-json", "/user_id=ann"], 2, "not JSON"),
+        (["--remove", "/nothing"], 2, "there is nothing"),
+        ([], 2, "say what to correct"),
+    ):
+        result = run("fix", entry_id, *arguments)
+        assert status == result.exit_code, (arguments, result.output)
+        assert words in result.stderr
+    assert "name the events" in run("fix", "--set", "/user_id=ann").stderr
+    assert None is json.loads(run("show", entry_id).stdout)["fixed"]
+
+
+def test_any_fault_can_be_corrected(ingest: FunctionProcess, keyed: Settings, run: Callable[..., Result]) -> None:
+    """Attributes, whole payloads, what is no object at all; from a file, by an editor."""
+    answers = post(
+        ingest,
+        [
+            event("", {**DATA, "user_id": "no id"}),
+            event("name", {**DATA, "user_id": "bad name"}, **{"Bad-Name": "x"}),
+            event("text", "hello", datacontenttype="text/plain"),
+            5,
+            event("base64", None, data_base64="%%"),
+            event("edited", BAD),
+        ],
+    )
+    ids = [answer["quarantine_id"] for answer in answers]
+    whole = json.dumps({**DATA, "user_id": "whole"})
+    editor = f"{sys.executable} -c \"import sys; p = sys.argv[1]; t = open(p).read(); open(p, 'w').write(t.replace('null', chr(34) + 'edited' + chr(34)))\""  # noqa: E501
+    for arguments, text in (
+        ([ids[0], "--set", "/ce-id=given"], None),
+        ([ids[1], "--remove", "/ce-Bad-Name"], None),
+        ([ids[2], "--set-json", f"/data={whole}", "--remove", "/ce-datacontenttype"], None),
+        ([ids[3], "--file", "-"], json.dumps(event("file", {**DATA, "user_id": "from a file"}))),
+        ([ids[4], "--set-json", f"/data={whole}"], None),
+        ([ids[5], "--edit"], None),
+    ):
+        result = CliRunner().invoke(
+            main,
+            ["quarantine", "fix", *arguments],
+            env={
+                "FLYERTIME_REDIS_URL": keyed.redis_url,
+                "FLYERTIME_NAMESPACE": keyed.namespace,
+                "EDITOR": editor,
+                "VISUAL": editor,
+            },
+            input=text,
+        )
+        assert 0 == result.exit_code, (arguments, result.output)
+
+    redriven = run("redrive")
+    assert "6 accepted" in redriven.stdout, redriven.output
+    assert ["bad name", "edited", "from a file", "no id", "whole", "whole"] == users(keyed)
+
+
+def test_a_list_can_be_narrowed(ingest: FunctionProcess, run: Callable[..., Result]) -> None:
+    """By code, source, key, time and whether it was corrected; what cannot be understood says so."""
+    post(ingest, [event("1", BAD), event("2", {**DATA, "timestamp": "x"}, source="/till/7"), event("3", {})])
+    run("fix", listed(run)[0]["id"], "--set", "/user_id=ann")
+
+    for arguments, ids in (
+        ([], ["1", "2", "3"]),
+        (["--code", "missing"], ["3"]),
+        (["--source", "/till"], ["2"]),
+        (["--key-name", "phones"], ["1", "2", "3"]),
+        (["--key-name", "other"], []),
+        (["--since", "1h"], ["1", "2", "3"]),
+        (["--since", "2999-01-01T00:00:00Z"], []),
+        (["--fixed"], ["1"]),
+        (["--not-fixed", "--code", "bad_timestamp"], ["2"]),
+    ):
+        assert ids == [entry["event_id"] for entry in listed(run, *arguments)]
+    short = run("list", "--limit", "1").stdout
+    assert "and 2 more" in short
+    assert "no such event" in run("list", "--code", "none").stdout
+    assert "90s, 15m, 2h, 3d" in run("list", "--since", "yesterday").stderr
+
+
+def test_what_is_gone_is_told(run: Callable[..., Result]) -> None:
+    """An id that names nothing, in every command."""
+    for arguments in (
+        ["show", "1-1"],
+        ["fix", "1-1", "--set", "/a=b"],
+        ["redrive", "1-1"],
+        ["discard", "1-1", "--yes"],
+    ):
+        result = run(*arguments)
+        assert (2, True) == (result.exit_code, "there is no 1-1 in the quarantine" in result.stderr), arguments
+
+
+def test_events_can_be_thrown_away(ingest: FunctionProcess, run: Callable[..., Result]) -> None:
+    """After a question; chosen ones or, when told so, all."""
+    post(ingest, [event("1", BAD), event("2", {}), event("3", BAD)])
+
+    assert 2 == run("discard", "--yes").exit_code
+    assert 1 == run("discard", "--code", "missing", input="n\n").exit_code
+    assert "1 thrown away" in run("discard", "--code", "missing", input="y\n").stdout
+    assert ["1", "3"] == [entry["event_id"] for entry in listed(run)]
+    assert "2 thrown away" in run("discard", "--all", "--yes").stdout
+    assert [] == listed(run)
+
+
+def test_a_redrive_that_is_not_let_in_says_so_and_keeps_everything(
+    ingest: FunctionProcess, run: Callable[..., Result]
+) -> None:
+    """A wrong key is told as such, and not repeated."""
+    (rejected,) = post(ingest, [event("1", BAD)])
+    run("fix", rejected["quarantine_id"], "--set", "/user_id=ann")
+
+    refused = run("redrive", "--key", "ftw_wrong")
+    assert (2, True) == (refused.exit_code, "answered 401" in refused.stderr)
+    assert "ftw_wrong" not in refused.output
+    assert 1 == len(listed(run, "--fixed"))
+
+
+def test_what_ingest_still_rejects_stays_and_is_not_kept_twice(
+    ingest: FunctionProcess, run: Callable[..., Result], serve_function: ServeFunction, keyed: Settings
+) -> None:
+    """Its rules are the ones that count: the reason is told, the entry stays as it is."""
+    (rejected,) = post(ingest, [event("1", BAD)])
+    run("fix", rejected["quarantine_id"], "--set", "/user_id=ann-with-a-long-name")
+    with serve_function("ingest", keyed, FLYERTIME_MAX_FIELD_BYTES="8") as strict:
+        redriven = run("redrive", "--to", strict.url)
+
+    assert (1, "1 rejected") == (redriven.exit_code, redriven.stdout.splitlines()[0])
+    assert "/user_id at most 8 bytes" in redriven.stderr
+    assert 1 == len(listed(run))
+
+
+def test_a_store_that_was_filled_by_hand_is_listed_in_full(
+    ingest: FunctionProcess, run: Callable[..., Result], raw_redis: redis.Redis, keyed: Settings
+) -> None:
+    """More than a page: everything is there once, in order."""
+    for start in range(0, 900, 300):
+        post(ingest, [event(str(number), {"n": number}) for number in range(start, start + 300)])
+
+    assert [str(number) for number in range(900)] == [entry["event_id"] for entry in listed(run)]
+    assert 900 == raw_redis.xlen(f"{{{keyed.namespace}}}:quarantine")

@@ -14,7 +14,10 @@ export async function showOverview(merchant, merchants) {
   showDistribution(summary.histogram);
   showMerchants(merchants);
   showLedger(summary.ledger);
-  charts = [distributionChart(summary.histogram), ...(merchants.length > 1 ? [merchantsChart(merchants)] : [])];
+  charts = [];
+  if (summary.histogram.length) charts.push(distributionChart(summary.histogram));
+  else place("distribution-chart").replaceChildren(element("p", { class: "none" }, "No numbers to show yet."));
+  if (merchants.length > 1) charts.push(merchantsChart(merchants));
   await showCharts();
   return summary;
 }
@@ -65,16 +68,18 @@ function showMerchants(merchants) {
 function showLedger(ledger) {
   place("ledger").hidden = !ledger;
   if (!ledger) return;
-  const { accepted, duplicate, folded, pending } = ledger;
+  const { accepted, duplicate, folded, pending, erased } = ledger;
   place("ledger-table").replaceChildren(table("Events by what became of them", [["Events", false], ["Number", true]], [
     ["Accepted", number(accepted)],
     ["Folded into this report", number(folded)],
     ["Pending", number(pending)],
+    ["Erased with their user before they were folded", number(erased)],
     ["Duplicates, counted once", number(duplicate)],
   ]));
-  place("ledger-hint").textContent = accepted === folded + pending
-    ? "Every accepted event is in the report or pending: the books balance."
-    : `Accepted differs from folded and pending by ${shown.count(accepted - folded - pending)}.`;
+  const missing = accepted - folded - pending - erased;
+  place("ledger-hint").textContent = missing === 0
+    ? "Every accepted event is in the report, pending or erased: the books balance."
+    : `The books do not balance: ${shown.count(missing)} accepted events are nowhere.`;
 }
 
 function distributionChart(histogram) {

@@ -59,7 +59,9 @@ def test_its_numbers_are_the_reports(look: Look, url: str, pending: int) -> None
         ] == visit.numbers("#tiles")  # fmt: skip
         assert [bucket["users"] for bucket in summary["histogram"]] == visit.numbers("#distribution-table")
         ledger = summary["ledger"]
-        assert [ledger[name] for name in ("accepted", "folded", "pending", "erased", "duplicate")] == visit.numbers("#ledger")
+        assert [ledger[name] for name in ("accepted", "folded", "pending", "erased", "duplicate")] == visit.numbers(
+            "#ledger"
+        )
         assert "the books balance" in visit.texts("#ledger-hint")[0]
         assert [pending] == visit.numbers("#freshness")
         assert summary["freshness"]["complete_through"] in visit.page.locator("#freshness").inner_html()

@@ -24,7 +24,7 @@ from functions.adapters import metrics
 from functions.adapters.redis_cluster import AsyncClient
 from functions.adapters.redis_cluster_blocking import Client
 from functions.core.errors import FlyertimeError, MisconfiguredError, UnavailableError
-from functions.core.settings import addresses_of
+from functions.core.settings import MEMORY, addresses_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,6 +38,7 @@ if _modules.get("opentelemetry.sdk.metrics", redis) is None:  # redis-py has bee
     del _modules["opentelemetry.sdk.metrics"]
 
 JOB_TIMEOUT_S: Final = 30.0
+_BEYOND_WAIT_S: Final = 0.5
 MAX_CONNECTIONS: Final = 32
 """Of one process. One thread serves them all, so more would only wait in another place."""
 
@@ -74,6 +75,8 @@ def connect_async(settings: Settings) -> AsyncClient:
     than being told that the store is away.
     """
     options = {**_options(settings), "retry": redis.asyncio.retry.Retry(NoBackoff(), 0)}
+    if settings.durability != MEMORY:  # the reply to an append comes after the wait
+        options["socket_timeout"] = max(settings.redis_timeout_s, settings.durability_timeout_s + _BEYOND_WAIT_S)
     options |= {"max_connections": MAX_CONNECTIONS, "timeout": settings.redis_timeout_s}
     return AsyncClient(*_pools(settings, lambda url: redis.asyncio.BlockingConnectionPool.from_url(url, **options)))
 

@@ -86,7 +86,10 @@ class AsyncClient(redis.asyncio.Redis):
         if self.topology.on:
             await self._ask()
         if not self.topology.on or self.topology.slots is None:
-            return [await super().execute_command(*args)]  # type: ignore[no-untyped-call]  # without types
+            try:
+                return [await super().execute_command(*args)]  # type: ignore[no-untyped-call]  # without types
+            except (redis.RedisError, OSError) as e:
+                return [e]
         masters = self.topology.slots.masters
         return await asyncio.gather(
             *(self._at(address).execute_command(*args) for address in masters), return_exceptions=True

@@ -65,7 +65,10 @@ class Client(redis.Redis):
         if self.topology.on:
             self._ask()
         if not self.topology.on or self.topology.slots is None:
-            return [super().execute_command(*args)]  # type: ignore[no-untyped-call]  # without types
+            try:
+                return [super().execute_command(*args)]  # type: ignore[no-untyped-call]  # without types
+            except (redis.RedisError, OSError) as e:
+                return [e]
         replies: list[Any] = []
         for address in self.topology.slots.masters:
             try:

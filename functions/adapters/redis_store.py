@@ -12,8 +12,9 @@ from redis.exceptions import NoScriptError
 
 from functions.adapters import metrics, redis_client
 from functions.adapters.redis_client import load_script, translated_errors
+from functions.adapters.redis_durability import Durability
 from functions.core import shards as sharding
-from functions.core.errors import FlyertimeError, MisconfiguredError
+from functions.core.errors import FlyertimeError, MisconfiguredError, UnavailableError
 from functions.core.ledger import ShardLedger
 from functions.core.pressure import StoreLoad
 
@@ -84,6 +85,7 @@ class RedisStore:
         self._redis = client or redis_client.connect_async(settings)
         self._shards: int | None = None
         self._pipeline = ""
+        self._durability = Durability(settings)
         self.keys = sharding.Keys(settings.namespace)
 
     async def close(self) -> None:
@@ -118,11 +120,14 @@ class RedisStore:
     async def append(self, batches: Sequence[ShardBatch], window: int) -> list[Appended | Seen | FlyertimeError]:
         """Write each batch to its shard's log, all in one trip; each answer stands for itself.
 
+        An answer that is no error is as durable as the settings ask for, what was seen before likewise.
+
         Args:
             batches: What to write, each shard at most once.
             window: Number of the current dedupe window, the time divided by its length.
         """
         ttl_s = 2 * self._settings.dedupe_window_s
+        closing = self._durability.closing
         calls: list[tuple[list[str], list[Any]]] = [
             (
                 [
@@ -137,6 +142,7 @@ class RedisStore:
                     batch.duplicates,
                     len(batch.digests[0]) if batch.digests else 1,
                     b"".join(batch.digests),
+                    int(closing is not None),
                 ],
             )
             for batch in batches
@@ -147,8 +153,33 @@ class RedisStore:
             else Appended(reply[1].decode(), reply[2], reply[3])
             if reply[0] == 1
             else Seen(tuple(position - 1 for position in reply[1:]))
-            for reply in await self._call_script(_APPEND, calls)
+            for reply in await self._call_script(_APPEND, calls, closing)
         ]
+
+    async def ready(self, *, to_write: bool = False) -> None:
+        """Return where the store can be used: of a cluster, some node of it.
+
+        Args:
+            to_write: Events too, as durably as the settings ask for.
+
+        Raises:
+            MisconfiguredError: Only the operator can mend it.
+            UnavailableError: Not just now.
+        """
+        await self.shards()
+        with translated_errors():
+            infos = await self._redis.on_each_node("INFO")
+            probed = []
+            if to_write and self._durability.closing is not None:
+                probed = await self._redis.on_each_node(*self._durability.probe)
+        faults = [_fault_of(info, to_write=to_write) for info in infos]
+        if all(faults):
+            raise faults[0]  # type: ignore[misc]  # none is None
+        if probed:
+            asked = [self._durability.fault_of(probe, info) for probe, info in zip(probed, infos, strict=True)]
+            for fault in asked:
+                if isinstance(fault, MisconfiguredError) or (fault is not None and all(asked)):
+                    raise fault
 
     @metrics.timed_trip("add_duplicates")
     async def add_duplicates(self, shard: int, events: int) -> None:
@@ -266,28 +297,36 @@ class RedisStore:
         return [{name.decode(): value.decode() for name, value in fields.items()} for _, fields in entries]
 
     async def _call_script(
-        self, script: redis_client.Script, calls: Sequence[tuple[list[str], list[Any]]]
+        self,
+        script: redis_client.Script,
+        calls: Sequence[tuple[list[str], list[Any]]],
+        closing: tuple[Any, ...] | None = None,
     ) -> list[Any | FlyertimeError]:
         """Call a script once for each (keys, arguments), a trip to each node; an error stands in its reply's place."""
-        replies = await self._evaluate(("EVALSHA", script.sha), calls)
-        unknown = [place for place, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+        replies = await self._evaluate(("EVALSHA", script.sha), calls, closing)
+        unknown = [place for place, (reply, _) in enumerate(replies) if isinstance(reply, NoScriptError)]
         if unknown:  # the store was restarted, or is new: nothing of these calls was done
-            again = await self._evaluate(("EVAL", script.text), [calls[place] for place in unknown])
+            again = await self._evaluate(("EVAL", script.text), [calls[place] for place in unknown], closing)
             for place, reply in zip(unknown, again, strict=True):
                 replies[place] = reply
         return [
-            redis_client.as_flyertime_error(reply) if isinstance(reply, redis.RedisError | OSError) else reply
-            for reply in replies
+            redis_client.as_flyertime_error(reply)
+            if isinstance(reply, redis.RedisError | OSError)
+            else (self._durability.shortfall(closed) if closing is not None else None) or reply
+            for reply, closed in replies
         ]
 
-    async def _evaluate(self, how: tuple[str, str], calls: Sequence[tuple[list[str], list[Any]]]) -> list[Any]:
+    async def _evaluate(
+        self, how: tuple[str, str], calls: Sequence[tuple[list[str], list[Any]]], closing: tuple[Any, ...] | None
+    ) -> list[tuple[Any, Any]]:
+        """Return each call's reply, and that to the closing command of its node."""
         pipe = self._redis.pipeline(transaction=False)
         for keys, arguments in calls:
             pipe.execute_command(*how, len(keys), *keys, *arguments)
         try:
-            return list(await pipe.execute(raise_on_error=False))
+            return await pipe.execute_closed(closing)
         except (redis.RedisError, OSError) as e:  # the connection as a whole: no call is known to have been done
-            return [e] * len(calls)
+            return [(e, None)] * len(calls)
 
     async def _each_node(self, *command: str) -> list[Any]:
         """Return the reply of every node that answers."""
@@ -297,6 +336,17 @@ class RedisStore:
             if not answers:
                 raise replies[0]
         return answers
+
+
+def _fault_of(info: Any, *, to_write: bool) -> FlyertimeError | None:
+    """Return what keeps a node from work, by its INFO; None where nothing does."""
+    if isinstance(info, redis.RedisError | OSError):
+        return redis_client.as_flyertime_error(info)
+    if info.get("loading"):
+        return UnavailableError("store_loading", "the store is loading its data", retry_after_s=2)
+    if to_write and info.get("role") == "slave":
+        return UnavailableError("store_read_only", "the store is a replica just now", retry_after_s=2)
+    return None
 
 
 def check_layout(held_shards: int, held_format: int, wanted_shards: int | None) -> None:

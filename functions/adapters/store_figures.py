@@ -13,6 +13,7 @@ from functions.adapters.redis_quarantine import Quarantine
 from functions.adapters.redis_store import RedisStore
 from functions.core.errors import FlyertimeError
 from functions.core.ledger import backlog_of
+from functions.core.settings import MEMORY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,7 +55,7 @@ class StoreFigures:
     """Reads the figures over a connection of its own: a scrape answers also while requests hold all others."""
 
     def __init__(self, settings: Settings) -> None:
-        own = dataclasses.replace(settings, redis_timeout_s=min(settings.redis_timeout_s, TIMEOUT_S))
+        own = dataclasses.replace(settings, redis_timeout_s=min(settings.redis_timeout_s, TIMEOUT_S), durability=MEMORY)
         self._client = redis_client.connect_async(own)
         self._store = RedisStore(own, self._client)
         self._quarantine = Quarantine(own, self._client)

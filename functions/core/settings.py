@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 PREFIX: Final = "FLYERTIME_"
 HIDDEN: Final = "(set, hidden)"
+MEMORY: Final = "memory"
+FSYNC: Final = "fsync"
+REPLICAS: Final = "replicas"
 
 
 def _setting(
@@ -71,6 +74,20 @@ class Settings:
     # ingest
     dedupe_window_s: int = _setting(
         21_600, "seconds; an event sent again with the same source and id counts once for one to two windows", low=1
+    )
+    durability: str = _setting(
+        MEMORY,
+        "when an event counts as accepted: the store has it in memory (and on disk as its appendfsync says), has "
+        "written it to disk, or FLYERTIME_DURABILITY_REPLICAS replicas have it; docs/durability.md has the cost",
+        choices=(MEMORY, FSYNC, REPLICAS),
+    )
+    durability_replicas: int = _setting(
+        1,
+        "replicas that must have an event before it is accepted, where FLYERTIME_DURABILITY is replicas",
+        low=1,
+    )
+    durability_timeout_s: float = _setting(
+        2.0, "seconds to wait for disk or replicas; then the sender is asked to retry", low=0.05, high=30
     )
     write_auth: str = _setting(
         "keys", "who may write: who has one of the write keys, or everybody", choices=("keys", "off")

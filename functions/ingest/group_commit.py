@@ -26,6 +26,9 @@ GROUP_EVENTS: Final = 4_000
 """Requests are added to a write until it has this many events; bounds how long one script holds the store."""
 WRITERS: Final = 2
 """Writes under way at the same time: while the store works on one, the next is packed."""
+WAITING_WRITERS: Final = 24
+"""The same where each write waits for disk or replicas, which may take a second and costs the store nothing; fewer than
+there are connections, so that other questions get one too."""
 
 
 class _Waiting(NamedTuple):
@@ -42,17 +45,20 @@ class GroupCommit:
         write: Callable[[EventColumns, Sequence[bytes | None]], Awaitable[Answers]],
         *,
         max_waiting_events: int,
+        writers: int = WRITERS,
     ) -> None:
         """Prepare; nothing runs before the first request.
 
         Args:
             write: Writes events and answers for each.
             max_waiting_events: Events that may wait; beyond that senders are asked to retry.
+            writers: Writes under way at the same time.
         """
         self._write = write
         self._max_waiting_events = max_waiting_events
         self._waiting: deque[_Waiting] = deque()
         self._waiting_events = 0
+        self._max_writers = writers
         self._writers: set[asyncio.Task[None]] = set()
 
     async def submit(self, submissions: Submissions) -> Answers:
@@ -69,7 +75,7 @@ class GroupCommit:
         answers: asyncio.Future[Answers] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Waiting(submissions, answers, current.get()))
         self._waiting_events += events
-        if len(self._writers) < WRITERS:
+        if len(self._writers) < self._max_writers:
             writer = asyncio.create_task(self._write_all())
             self._writers.add(writer)
             writer.add_done_callback(self._writers.discard)

@@ -16,10 +16,11 @@ from functions.core.events import Limits
 from functions.core.ledger import position_of
 from functions.core.pressure import Ceiling
 from functions.core.report import json_array, rows_of
+from functions.core.settings import MEMORY
 from functions.ingest import decoding
 from functions.ingest.counting import take_note
 from functions.ingest.gate import Gate, token_of
-from functions.ingest.group_commit import GroupCommit
+from functions.ingest.group_commit import WAITING_WRITERS, WRITERS, GroupCommit
 from functions.ingest.origins import Origins, cors_headers, options_headers
 from functions.ingest.pressure import Pressure
 from functions.ingest.quarantining import Quarantining
@@ -62,12 +63,15 @@ class IngestHandler:
         ceiling = Ceiling(settings.max_pending_events, settings.max_store_memory_ratio)
         self._pressure = Pressure(self._store.load, ceiling)
         self._quarantining = Quarantining(settings)
-        self._group_commit = GroupCommit(self._write, max_waiting_events=settings.max_waiting_events)
+        self._group_commit = GroupCommit(
+            self._write,
+            max_waiting_events=settings.max_waiting_events,
+            writers=WRITERS if settings.durability == MEMORY else WAITING_WRITERS,
+        )
 
     async def ready(self) -> None:
         """Return when the store answers and fits the settings."""
-        await self._store.shards()
-        await self._store.now_ms()
+        await self._store.ready(to_write=True)
 
     async def close(self) -> None:
         """Write what waits, let signals that are under way arrive, and close the connections."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import socket
 import subprocess
 import time
@@ -88,7 +89,7 @@ class EmbeddedValkey:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         log = self.folder / "valkey.log"
-        arguments = [part for name, value in self._config.items() for part in (f"--{name}", value.strip('"'))]
+        arguments = [part for name, value in self._config.items() for part in (f"--{name}", *shlex.split(value))]
         with log.open("ab") as output:
             self._process = subprocess.Popen(
                 [self._binary, "--port", str(self.port), "--dir", str(self.folder), *arguments],

@@ -51,8 +51,7 @@ class TriggerHandler:
 
     async def ready(self) -> None:
         """Return when the store answers and fits the settings."""
-        await self._store.shards()
-        await self._store.now_ms()
+        await self._store.ready()
 
     async def close(self) -> None:
         """Close the connections; runs go on."""

@@ -10,8 +10,9 @@
 --       4  events already known to be duplicates, to be added to the ledger with this write
 --       5  bytes of one digest
 --       6  the digests joined, one an event; fewer where events have no id, none at all for those without
+--       7  1 where the caller waits for disk or replicas behind this call, else 0
 --
--- Where some digest is in a window: writes nothing, returns {0, positions (from 1) of those digests ...}.
+-- Where some digest is in a window: writes no event, returns {0, positions (from 1) of those digests ...}.
 -- Else: writes, returns {1, id of the entry, events pending before, events pending after}.
 -- Key and event in one atomic step: a dedupe key never outlives a lost event.
 
@@ -47,6 +48,10 @@ for window = 3, 5 do
   end
 end
 if #seen > 1 then
+  if ARGV[7] == '1' then
+    -- WAITAOF waits for the writes of its own connection: this one stands behind the write of what is known.
+    redis.call('HINCRBY', KEYS[2], 'duplicate', 0)
+  end
   return seen
 end
 

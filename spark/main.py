@@ -40,6 +40,7 @@ COMMANDS: Final = {
     "backfill": "spark.backfill_command",
     "archive": "spark.archive_command",
     "erase": "spark.erase_command",
+    "verify": "spark.verify_command",
 }
 """What else this file does, by its first argument; a fold loads none of it."""
 

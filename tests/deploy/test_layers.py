@@ -41,6 +41,7 @@ MAY_IMPORT = {
         "functions.adapters.redis_shard",
         "functions.adapters.redis_history",
         "functions.adapters.redis_archive",
+        "functions.adapters.redis_checks",
         "functions.adapters.redis_erasure",
         "functions.adapters.redis_quarantine",
         "spark",

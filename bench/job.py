@@ -27,7 +27,7 @@ from bench.printing import print_measured
 from bench.workload import Workload
 from functions.core.settings import Settings
 from functions.core.shards import Keys
-from functions.core.spans import HEADER
+from functions.core.span_packing import count_of
 from functions.local.valkey import EmbeddedValkey
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ def _state_of(valkey: EmbeddedValkey) -> dict[str, int]:
     with redis.Redis.from_url(valkey.url) as client:
         for shard in range(int(client.hget(Keys("ft").layout, "shards") or 0)):
             for value in client.hgetall(Keys("ft").spans(shard)).values():
-                users, spans, size = users + 1, spans + HEADER.unpack_from(value)[1], size + len(value)
+                users, spans, size = users + 1, spans + count_of(value), size + len(value)
     return {"users": users, "spans": spans, "bytes": size}
 
 

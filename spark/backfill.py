@@ -23,6 +23,7 @@ from functions.adapters.redis_archive import ArchiveStore
 from functions.adapters.redis_history import HistoryStore
 from functions.core import settings as settings_
 from functions.core.errors import MisconfiguredError
+from functions.core.events import FLYER_CLOSE, FLYER_EVENTS
 from spark.backfill_parts import merge_part, parts_of
 from spark.history_input import columns_from, files_of, read
 from spark.history_rows import checked
@@ -40,6 +41,7 @@ logger = logging.getLogger("flyertime.backfill")
 
 _KEPT: Final = ("rows", "rejected", "rows_rejected", "flyer_events", "users", "rejects")
 """What stays on record."""
+SPAN_COLUMNS: Final = ("user_id", "flyer_id", "merchant_id", "first_us", "last_us", "events", "is_close")
 _DONE: Final = pa.schema([(name, pa.int64()) for name in ("shard", "events", "users", "commits", "superseded")])
 _DONE_SCHEMA: Final = ", ".join(f"{name} long" for name in _DONE.names)
 
@@ -131,7 +133,7 @@ def backfill(
             latest_us=record["started_ms"] * 1000 + future_us if future_us else None,
             unit=source.unit,
         )
-        _count(_Work(rows, shards, store, worker_settings), result)
+        _count(_Work(rows, shards, store, worker_settings, settings.lateness_us is not None), result)
         if result.rows_rejected and rejects:
             result.rejects = f"{rejects.rstrip('/')}/{result.backfill}"
             _write_rejects(rows, result.rejects)
@@ -189,6 +191,8 @@ class _Work:
     shards: int
     store: HistoryStore
     worker_settings: Callable[[], Settings]
+    openings: bool
+    """Whether the time from open to close is kept: then events go through the shuffle, else spans."""
 
 
 def _count(work: _Work, result: Backfilled) -> None:
@@ -206,15 +210,8 @@ def _count(work: _Work, result: Backfilled) -> None:
     )
     place = F.crc32(F.col("user_id"))
     spans = (
-        spans_of(events.withColumn("timestamp", F.timestamp_micros("moment_us")))
-        .select(
-            (place % shards).cast("int").alias("shard"),
-            place.alias("place"),
-            *("user_id", "flyer_id", "merchant_id"),
-            F.unix_micros("first_at").alias("first_us"),
-            F.unix_micros("last_at").alias("last_us"),
-            "events",
-        )
+        (moments_of(events) if work.openings else spans_of_moments(events))
+        .select((place % shards).cast("int").alias("shard"), place.alias("place"), *SPAN_COLUMNS)
         .where(F.col("place") > upto[F.col("shard")])
         .repartition(shards, "shard")
         .sortWithinPartitions("shard", "place")
@@ -234,13 +231,37 @@ def _count(work: _Work, result: Backfilled) -> None:
         result.rejected = {row.fault: row["count"] for row in sorted(faults)}
 
 
+def moments_of(events: DataFrame) -> DataFrame:
+    """Return each flyer event as the span that it is."""
+    return events.where(F.col("event").isin(*FLYER_EVENTS) & F.col("flyer_id").isNotNull()).select(
+        "user_id",
+        "flyer_id",
+        F.coalesce("merchant_id", F.lit("")).alias("merchant_id"),
+        F.col("moment_us").alias("first_us"),
+        F.col("moment_us").alias("last_us"),
+        F.lit(1).cast("long").alias("events"),
+        (F.col("event") == FLYER_CLOSE).alias("is_close"),
+    )
+
+
+def spans_of_moments(events: DataFrame) -> DataFrame:
+    """Return the span of each user, flyer and merchant: what Spark can aggregate before it shuffles."""
+    return spans_of(events.withColumn("timestamp", F.timestamp_micros("moment_us"))).select(
+        *SPAN_COLUMNS[:3],
+        F.unix_micros("first_at").alias("first_us"),
+        F.unix_micros("last_at").alias("last_us"),
+        "events",
+        F.lit(None).cast("boolean").alias("is_close"),
+    )
+
+
 def merge_batches(batches: Iterable[pa.RecordBatch], backfill: str, settings: Settings) -> Iterator[pa.RecordBatch]:
     """Merge the spans of some shards, in a Spark task; yield what was done, a row a part."""
     store = ArchiveStore(settings)
     try:
         archive = archive_of(settings, store)
         for shard, spans in parts_of(batches, settings.round_events):
-            done = merge_part(store, backfill, shard, spans, archive)
+            done = merge_part(store, backfill, shard, spans, settings.lateness_us, archive)
             yield pa.RecordBatch.from_pylist([dataclasses.asdict(done)], _DONE)
     finally:
         store.close()

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from functions.adapters.redis_shard import BackfillPart, Superseded
 from functions.core.errors import FlyertimeError
 from spark.folding import MAX_SUPERSEDED, change_with
-from spark.merging import PartialSpans
+from spark.merging import MANY, PartialSpans
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -29,9 +30,12 @@ if TYPE_CHECKING:
 
 SPANS_SCHEMA: Final = (
     "shard int, place long, user_id string, flyer_id string, merchant_id string, "
-    "first_us long, last_us long, events long"
+    "first_us long, last_us long, events long, is_close boolean"
 )
-"""What a part is made of; the rows of a shard stand together, in the order of place."""
+"""What a part is made of; the rows of a shard stand together, in the order of place. ``is_close`` is null where a row
+is more than one event."""
+_MOST_OF_A_USER: Final = 10
+"""Parts that one user's events may fill; where there are more, they become spans, and their openings are not kept."""
 
 
 @dataclass(slots=True)
@@ -48,21 +52,40 @@ class Merged:
 def parts_of(batches: Iterable[pa.RecordBatch], most_spans: int) -> Iterator[tuple[int, pa.Table]]:
     """Yield (shard, its next spans): about ``most_spans`` at a time, and all of a user's together."""
     held = pa.table({})
+    bearable = _MOST_OF_A_USER * most_spans
     for batch in batches:
         new = pa.Table.from_batches([batch])
         held = pa.concat_tables([held, new]) if len(held) else new
         while len(held) > most_spans:
             cut = _cut(held, most_spans)
             if cut is None:
+                if len(held) > bearable:
+                    held = _as_spans(held)
+                    bearable = max(bearable, 2 * len(held))
                 break  # more of the last user may follow
             yield from _by_shard(held[:cut])
             held = held[cut:]
+            bearable = _MOST_OF_A_USER * most_spans
     if len(held):
         yield from _by_shard(held)
 
 
+def _as_spans(rows: pa.Table) -> pa.Table:
+    """Return what some rows are by flyer and merchant: as many as there are spans, however many events these have."""
+    keys = ["shard", "place", "user_id", "flyer_id", "merchant_id"]
+    merged = rows.group_by(keys).aggregate([("first_us", "min"), ("last_us", "max"), ("events", "sum")])
+    merged = merged.rename_columns({"first_us_min": "first_us", "last_us_max": "last_us", "events_sum": "events"})
+    many = pa.nulls(len(merged), rows.schema.field("is_close").type)
+    return merged.append_column("is_close", many).select(rows.column_names).cast(rows.schema)
+
+
 def merge_part(
-    store: HistoryStore, backfill: str, shard: int, spans: pa.Table, archive: Archive | None = None
+    store: HistoryStore,
+    backfill: str,
+    shard: int,
+    spans: pa.Table,
+    lateness_us: int | None,
+    archive: Archive | None = None,
 ) -> Merged:
     """Merge spans into a shard's state and commit them, those that this backfill has not counted yet.
 
@@ -82,7 +105,7 @@ def merge_part(
         fresh = _fresh(left)
         events = int(fresh.events.sum())
         change = dataclasses.replace(
-            change_with(store, ledger, "", events, fresh),
+            change_with(store, ledger, "", events, fresh, lateness_us),
             part=BackfillPart(backfill, int(places[-1])),
             archived=archive.write_history(ledger, backfill, left) if archive else None,
         )
@@ -96,9 +119,12 @@ def merge_part(
 
 
 def _fresh(spans: pa.Table) -> PartialSpans:
-    texts = (spans[name].combine_chunks().cast(pa.large_string()) for name in ("user_id", "flyer_id", "merchant_id"))
-    numbers = (spans[name].to_numpy() for name in ("first_us", "last_us", "events"))
-    return PartialSpans(*texts, *numbers)
+    user_id, flyer_id, merchant_id = (
+        spans[name].combine_chunks().cast(pa.large_string()) for name in ("user_id", "flyer_id", "merchant_id")
+    )
+    first_us, last_us, events = (spans[name].to_numpy() for name in ("first_us", "last_us", "events"))
+    kinds = pc.fill_null(spans["is_close"].cast(pa.int8()), MANY).to_numpy()
+    return PartialSpans(user_id, flyer_id, merchant_id, first_us, last_us, events, kinds)
 
 
 def _cut(spans: pa.Table, most: int) -> int | None:

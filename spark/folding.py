@@ -18,10 +18,11 @@ import pyarrow.compute as pc
 from functions.adapters.redis_shard import Change, Superseded
 from functions.core import packing
 from functions.core.errors import FlyertimeError
-from functions.core.events import FLYER_EVENTS
+from functions.core.events import FLYER_CLOSE, FLYER_EVENTS
 from functions.core.ledger import position_of
-from spark import columns
-from spark.merging import PartialSpans, merge
+from functions.core.settings import LATENESS_S
+from spark import columns, span_columns
+from spark.merging import CLOSE, OPEN, PartialSpans, merge
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 MAX_SUPERSEDED: Final = 100
 """Rounds in a row that may be overtaken before a job leaves the shard to whoever is faster."""
 
+LATENESS_US: Final = LATENESS_S * 1_000_000
 _FLYER_EVENTS: Final = pa.array(sorted(FLYER_EVENTS), pa.large_string())
 
 
@@ -54,6 +56,8 @@ class Folded:
     superseded: int = 0
     users: int = 0
     """Users whose state was written, counted once a round."""
+    late_events: int = 0
+    """Those that came too late for the time from open to close; everything else counts them."""
     error: str = ""
     """Why the shard was left before its bound; empty where it was not."""
     retryable: bool = False
@@ -66,6 +70,7 @@ def fold_shard(
     round_events: int,
     most_rounds: int = sys.maxsize,
     archive: Archive | None = None,
+    lateness_us: int | None = LATENESS_US,
 ) -> Folded:
     """Fold a shard's log up to and including the entry ``upto``, in rounds of about ``round_events`` events.
 
@@ -76,6 +81,7 @@ def fold_shard(
         round_events: Events that are folded and committed at once.
         most_rounds: Rounds after which the rest is left for another time.
         archive: Where each round's events are written before they are committed.
+        lateness_us: How far back openings are exact; None: they are not kept.
 
     Raises:
         UnavailableError: The store or the archive does not answer.
@@ -96,7 +102,7 @@ def fold_shard(
             batch = _sound_part(shard, batch)
             events = columns.unpack_log(batch.entries)
             entries = store.log(shard, batch.ids[-1], upto)
-        change = change_with(store, ledger, batch.ids[-1], batch.events, spans_of_events(events))
+        change = change_with(store, ledger, batch.ids[-1], batch.events, spans_of_events(events), lateness_us)
         if archive and batch.events:
             change = dataclasses.replace(change, archived=archive.write_log(ledger, batch.ids, batch.entries, events))
         answer = store.commit(change)
@@ -112,6 +118,7 @@ def fold_shard(
             continue
         done.events += batch.events
         done.users += change.users
+        done.late_events += change.late_events
         done.rounds += 1
         in_a_row = 0
         ledger = store.ledger(shard)
@@ -159,7 +166,9 @@ def _sound_part(shard: int, batch: _Round) -> _Round:
     raise DamagedLogError("damaged_log", f"shard {shard}: log entries up to {batch.ids[-1]} cannot be read by column")
 
 
-def change_with(store: ShardStore, ledger: ShardLedger, last_id: str, events: int, fresh: PartialSpans) -> Change:
+def change_with(
+    store: ShardStore, ledger: ShardLedger, last_id: str, events: int, fresh: PartialSpans, lateness_us: int | None
+) -> Change:
     """Return what a shard's state becomes with new spans, which may come from elsewhere than its log.
 
     Raises:
@@ -170,11 +179,11 @@ def change_with(store: ShardStore, ledger: ShardLedger, last_id: str, events: in
     held_values = store.spans(ledger.shard, names.to_pylist())
     places = np.array([place for place, value in enumerate(held_values) if value is not None], np.int64)
     try:
-        held = columns.unpack_spans([value for value in held_values if value is not None])
+        held = span_columns.unpack_spans([value for value in held_values if value is not None])
     except ValueError as e:
         raise DamagedStateError("damaged_state", f"shard {ledger.shard}: {e}") from e
     held = dataclasses.replace(held, user=places[held.user])
-    merged = merge(users.indices.to_numpy().astype(np.int64), len(names), fresh, held)
+    merged = merge(users.indices.to_numpy().astype(np.int64), len(names), fresh, held, lateness_us)
     merchants = columns.pack_pairs(
         names.take(pa.array(merged.merchant_user)),
         columns.pack_totals(merged.merchant_totals),
@@ -186,8 +195,9 @@ def change_with(store: ShardStore, ledger: ShardLedger, last_id: str, events: in
         folded_to=last_id,
         events=events,
         report_changes=len(merged.changed) > 0,
-        spans=columns.pack_pairs(names, columns.pack_spans(merged.spans))[0],
+        spans=columns.pack_pairs(names, span_columns.pack_spans(merged.spans))[0],
         averages=columns.pack_pairs(names.take(pa.array(merged.changed)), columns.pack_totals(merged.totals))[0],
+        late_events=merged.late,
         merchants={name.encode(): pairs for name, pairs in zip(merged.merchant_names, merchants, strict=True)},
     )
 
@@ -197,8 +207,9 @@ def spans_of_events(log: Mapping[str, pa.Array]) -> PartialSpans:
     moments = log["timestamp_us"].to_numpy()
     merchants = pc.fill_null(log["merchant_id"], "")
     wanted = pc.and_(pc.is_in(log["event"], value_set=_FLYER_EVENTS), pc.is_valid(log["flyer_id"]))
-    users, flyers = log["user_id"], log["flyer_id"]
+    users, flyers, names = log["user_id"], log["flyer_id"], log["event"]
     if wanted.true_count < len(wanted):
-        users, flyers, merchants = (column.filter(wanted) for column in (users, flyers, merchants))
+        users, flyers, merchants, names = (column.filter(wanted) for column in (users, flyers, merchants, names))
         moments = moments[wanted.to_numpy(zero_copy_only=False)]
-    return PartialSpans(users, flyers, merchants, moments, moments, np.ones(len(moments), np.int64))
+    kinds = np.where(pc.equal(names, FLYER_CLOSE).to_numpy(zero_copy_only=False), CLOSE, OPEN).astype(np.int8)
+    return PartialSpans(users, flyers, merchants, moments, moments, np.ones(len(moments), np.int64), kinds)

@@ -140,6 +140,7 @@ def _record(settings: Settings, run: str, started_at: datetime, summary: Summary
                 "shards": str(len(summary.shards)),
                 "rounds": str(summary.rounds),
                 "superseded": str(summary.superseded),
+                "late_events": str(summary.late_events),
                 "error": "; ".join(summary.errors),
             }
         )

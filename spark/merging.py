@@ -13,15 +13,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from spark import columns
+from functions.core.spans import NOT_KEPT
+from spark import openings
+from spark.columns import TotalsColumns
+from spark.openings import FreshMoments, OpeningColumns
+from spark.span_columns import HeldSpans
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from spark.columns import HeldSpans, Ints, TotalsColumns
+    Ints = npt.NDArray[np.int64]
 
 _SECOND_US = 1_000_000
 _MOST_KEYS = 2**62
+OPEN, CLOSE, MANY = 0, 1, -1
 _LATEST = 2**63 - 1
 
 
@@ -36,6 +41,8 @@ class PartialSpans:
     first_us: Ints
     last_us: Ints
     events: Ints
+    kind: npt.NDArray[np.int8]
+    """OPEN or CLOSE where it is one event, else MANY: of a span that holds such the openings are no longer kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +61,11 @@ class Merged:
     """Where each one's rows begin in the following two, and where the last one's end."""
     merchant_user: Ints
     merchant_totals: TotalsColumns
+    late: int
+    """Events that came too late for the openings."""
 
 
-def merge(user: Ints, users: int, fresh: PartialSpans, held: HeldSpans) -> Merged:
+def merge(user: Ints, users: int, fresh: PartialSpans, held: HeldSpans, lateness_us: int | None) -> Merged:
     """Return what becomes of stored spans with new ones.
 
     Args:
@@ -64,6 +73,7 @@ def merge(user: Ints, users: int, fresh: PartialSpans, held: HeldSpans) -> Merge
         users: How many there are; each has at least one row in ``fresh``.
         fresh: The new spans.
         held: The stored spans, row by row in the stored order, ``user`` being the place among the users.
+        lateness_us: How far before the latest event of a span its openings are exact; None: they are not kept.
     """
     flyer, flyers = _encoded(pa.concat_arrays([fresh.flyer_id, held.flyer_id]))
     merchant, merchants = _encoded(pa.concat_arrays([fresh.merchant_id, held.merchant_id]))
@@ -76,14 +86,18 @@ def merge(user: Ints, users: int, fresh: PartialSpans, held: HeldSpans) -> Merge
     last_us = np.maximum.reduceat(np.concatenate((fresh.last_us, held.last_us))[order], starts)
     events = np.add.reduceat(np.concatenate((fresh.events, held.events))[order], starts)
     row_user, row_flyer, row_merchant = by_user[starts], by_flyer[starts], by_merchant[starts]
-    before = _of_users(users, held.user, flyer[len(user) :], held.first_us, held.last_us, held.events)
-    after = _of_users(users, row_user, row_flyer, first_us, last_us, events)
+    row = np.empty(len(order), np.int64)
+    row[order] = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(order)))
+    opened = _openings(fresh, held, row, len(starts), lateness_us)
+
+    rows_before = _rows(held.first_us, held.last_us, held.events, held.openings)
+    rows_after = _rows(first_us, last_us, events, opened)
+    before = _of_users(users, held.user, flyer[len(user) :], rows_before)
+    after = _of_users(users, row_user, row_flyer, rows_after)
     changed = np.flatnonzero(after.differ(before))
     least = users if pc.index(merchants, "").as_py() == 0 else 0
-    key_before, merchants_before = _of_merchants(
-        merchant[len(user) :] * users + held.user, least, held.first_us, held.last_us, held.events
-    )
-    key, merchants_after = _of_merchants(row_merchant * users + row_user, least, first_us, last_us, events)
+    key_before, merchants_before = _of_merchants(merchant[len(user) :] * users + held.user, least, rows_before)
+    key, merchants_after = _of_merchants(row_merchant * users + row_user, least, rows_after)
     merchant_changed = np.ones(len(key), np.bool_)
     places = np.searchsorted(key, key_before)
     merchant_changed[places] = merchants_after.take(places).differ(merchants_before)
@@ -91,13 +105,14 @@ def merge(user: Ints, users: int, fresh: PartialSpans, held: HeldSpans) -> Merge
     owner = key // users
     owners = _starts(owner)
     return Merged(
-        spans=columns.HeldSpans(
+        spans=HeldSpans(
             row_user,
             flyers.take(pa.array(row_flyer)),
             merchants.take(pa.array(row_merchant)),
             first_us,
             last_us,
             events,
+            opened,
         ),
         changed=changed,
         totals=after.take(changed),
@@ -105,7 +120,19 @@ def merge(user: Ints, users: int, fresh: PartialSpans, held: HeldSpans) -> Merge
         merchant_bounds=[*owners.tolist(), len(key)],
         merchant_user=key % users,
         merchant_totals=merchants_after.take(merchant_changed),
+        late=int(opened.late.sum() - held.openings.late[opened.kept[row[len(user) :]]].sum()),
     )
+
+
+def _openings(fresh: PartialSpans, held: HeldSpans, row: Ints, rows: int, lateness_us: int | None) -> OpeningColumns:
+    """Return the openings of all rows; ``row`` is the place of each fresh span and then of each held one."""
+    new = len(fresh.first_us)
+    kept = np.ones(rows, np.bool_)
+    kept[row[new:]] = held.openings.kept
+    lost = np.ones(new, np.bool_) if lateness_us is None else fresh.kind == MANY
+    kept[row[:new][lost]] = False
+    moments = FreshMoments(row[:new], fresh.first_us, fresh.kind == CLOSE)
+    return openings.merge(moments, row[new:], held.first_us, held.openings, kept, lateness_us or 0)
 
 
 def _encoded(texts: pa.Array) -> tuple[Ints, pa.Array]:
@@ -138,18 +165,47 @@ def _seconds(first_us: Ints, last_us: Ints) -> Ints:
     return last_us // _SECOND_US - first_us // _SECOND_US
 
 
-def _of_users(users: int, user: Ints, flyer: Ints, first_us: Ints, last_us: Ints, events: Ints) -> TotalsColumns:
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """What totals are made of, span by span."""
+
+    first_us: Ints
+    last_us: Ints
+    events: Ints
+    kept: Ints
+    """1 where openings are kept, else 0, as the next three then are."""
+    closed_seconds: Ints
+    closed_sessions: Ints
+    unclosed: Ints
+
+    def take(self, order: Ints) -> _Rows:
+        """Return them in another order."""
+        return _Rows(*(getattr(self, name)[order] for name in self.__slots__))
+
+    def closed(self, starts: Ints) -> tuple[Ints, Ints, Ints]:
+        """Return what totals of stretches of rows have of openings."""
+        some = np.add.reduceat(self.kept, starts) > 0
+        seconds, sessions, unclosed = (
+            np.add.reduceat(column, starts) for column in (self.closed_seconds, self.closed_sessions, self.unclosed)
+        )
+        return seconds, np.where(some, sessions, NOT_KEPT), np.where(some, unclosed, NOT_KEPT)
+
+
+def _rows(first_us: Ints, last_us: Ints, events: Ints, opened: OpeningColumns) -> _Rows:
+    return _Rows(first_us, last_us, events, opened.kept.astype(np.int64), *opened.totals())
+
+
+def _of_users(users: int, user: Ints, flyer: Ints, rows: _Rows) -> TotalsColumns:
     """Return each user's totals; a flyer's spans under several merchants merge into one first.
 
     A user's rows stand together, and in them those of a flyer. Who has none has an impossible first and last moment.
     """
-    totals = columns.TotalsColumns(
-        np.zeros(users, np.int64), np.zeros(users, np.int64), np.full(users, _LATEST), np.full(users, -_LATEST)
-    )
+    nothing = (0, 0, _LATEST, -_LATEST, 0, NOT_KEPT, NOT_KEPT)
+    totals = TotalsColumns(*(np.full(users, value, np.int64) for value in nothing))
     if len(user):
         flyers = _starts(user, flyer)
-        first_us, last_us = np.minimum.reduceat(first_us, flyers), np.maximum.reduceat(last_us, flyers)
-        pairs = np.add.reduceat(events, flyers) - 1
+        first_us, last_us = np.minimum.reduceat(rows.first_us, flyers), np.maximum.reduceat(rows.last_us, flyers)
+        pairs = np.add.reduceat(rows.events, flyers) - 1
         owner = user[flyers]
         owners = _starts(owner)
         some = owner[owners]
@@ -157,28 +213,29 @@ def _of_users(users: int, user: Ints, flyer: Ints, first_us: Ints, last_us: Ints
         totals.sessions[some] = np.add.reduceat(pairs, owners)
         totals.first_us[some] = np.minimum.reduceat(first_us, owners)
         totals.last_us[some] = np.maximum.reduceat(last_us, owners)
+        closed = rows.closed(flyers[owners])
+        totals.closed_seconds[some], totals.closed_sessions[some], totals.unclosed[some] = closed
     return totals
 
 
-def _of_merchants(key: Ints, least: int, first_us: Ints, last_us: Ints, events: Ints) -> tuple[Ints, TotalsColumns]:
+def _of_merchants(key: Ints, least: int, rows: _Rows) -> tuple[Ints, TotalsColumns]:
     """Return the keys of merchants and users from ``least`` on, each once and in order, with their totals.
 
     Args:
         key: Of each row, its merchant times the number of users, plus its user.
         least: The first key that counts: an empty name is the first of all, and no merchant.
-        first_us: Of each row.
-        last_us: Of each row.
-        events: Of each row.
+        rows: The spans.
     """
     order = np.argsort(key)
     order = order[np.searchsorted(key[order], least) :]
-    key, first_us, last_us, events = key[order], first_us[order], last_us[order], events[order]
+    key, rows = key[order], rows.take(order)
     starts = _starts(key)
     if not len(starts):
-        return starts, columns.TotalsColumns(starts, starts, starts, starts)
-    return key[starts], columns.TotalsColumns(
-        np.add.reduceat(_seconds(first_us, last_us), starts),
-        np.add.reduceat(events - 1, starts),
-        np.minimum.reduceat(first_us, starts),
-        np.maximum.reduceat(last_us, starts),
+        return starts, TotalsColumns(*(starts for _ in range(7)))
+    return key[starts], TotalsColumns(
+        np.add.reduceat(_seconds(rows.first_us, rows.last_us), starts),
+        np.add.reduceat(rows.events - 1, starts),
+        np.minimum.reduceat(rows.first_us, starts),
+        np.maximum.reduceat(rows.last_us, starts),
+        *rows.closed(starts),
     )

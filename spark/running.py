@@ -82,6 +82,7 @@ class Summary:
     rounds: int = 0
     superseded: int = 0
     users: int = 0
+    late_events: int = 0
     errors: list[str] = field(default_factory=list)
     retryable: bool = True
     """Whether all errors so far were the store's not answering."""
@@ -93,6 +94,7 @@ class Summary:
         self.rounds += folded.rounds
         self.superseded += folded.superseded
         self.users += folded.users
+        self.late_events += folded.late_events
         if folded.error:
             self.errors.append(folded.error)
             self.retryable = self.retryable and folded.retryable

@@ -34,7 +34,9 @@ def fold_groups(groups: Iterable[Sequence[ShardBound]]) -> Iterator[Folded]:
         archive = archive_of(settings, store)
         for bound in (bound for group in groups for bound in group):
             try:
-                done = fold_shard(store, bound.shard, bound.upto, settings.round_events, most_rounds, archive)
+                done = fold_shard(
+                    store, bound.shard, bound.upto, settings.round_events, most_rounds, archive, settings.lateness_us
+                )
                 try:
                     if archive:
                         merge_files(store, archive, bound.shard)

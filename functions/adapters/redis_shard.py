@@ -82,6 +82,8 @@ class Change:
     averages: Pairs
     merchants: Mapping[bytes, Pairs] = field(default_factory=dict)
     """Averages by merchant id (UTF-8)."""
+    late_events: int = 0
+    """Of the flyer events, those too late for the time from open to close: for the record, nothing of it is stored."""
     part: BackfillPart | None = None
     """Where the change comes from a backfill."""
     archived: ArchivedFile | None = None

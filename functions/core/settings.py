@@ -20,6 +20,7 @@ from functions.core.errors import MisconfiguredError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+LATENESS_S: Final = 172_800
 PREFIX: Final = "FLYERTIME_"
 HIDDEN: Final = "(set, hidden)"
 MEMORY: Final = "memory"
@@ -265,6 +266,19 @@ class Settings:
         1800.0, "seconds; a run that lingers ends after so long, and the next one has the newest image", low=1
     )
 
+    open_to_close: str = _setting(
+        "on",
+        "whether the time from open to close is kept; what is folded without it has none from then on",
+        choices=("on", "off"),
+    )
+    lateness_s: float = _setting(
+        LATENESS_S,
+        "seconds; an event so much before the latest one of its user and flyer still counts exactly for the time from "
+        "open to close. Longer takes more memory in the store",
+        low=0,
+        high=10_000_000,
+    )
+
     # every function
     log_level: str = _setting(
         "INFO", "least severe level that is logged", choices=("DEBUG", "INFO", "WARNING", "ERROR")
@@ -293,6 +307,11 @@ class Settings:
             retry_pause_s=self.retry_pause_s,
             max_retry_pause_s=self.max_retry_pause_s,
         )
+
+    @property
+    def lateness_us(self) -> int | None:
+        """How far before a span's latest event its openings are exact, microseconds; None where none are kept."""
+        return round(self.lateness_s * 1_000_000) if self.open_to_close == "on" else None
 
     def shown(self) -> dict[str, object]:
         """Return the settings by variable name for the log, without secrets."""

@@ -4,13 +4,6 @@ The durations between consecutive events of one (user, flyer) telescope: their s
 in seconds, their number is ``events - 1``. So spans merge by (min, max, +), which is commutative, associative and exact
 for late, unordered and split input. docs/algorithm.md has the proof.
 
-A user's spans in Redis, format 1, little endian::
-
-    u8   format = 1
-    u32  spans                       n
-    n rows of: i64 first, i64 last (microseconds), u32 events, u16 bytes of flyer_id, u16 bytes of merchant_id
-    then the UTF-8 of flyer_id and merchant_id, row after row
-
 A null merchant_id is kept as an empty one: merchants without a name are no merchant's report.
 
 What the report needs of a user stands ready in an averages hash, overall and for each merchant, format 2::
@@ -28,16 +21,14 @@ import struct
 from decimal import ROUND_HALF_UP, Decimal
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from functions.core.events import FLYER_EVENTS
+from functions.core.events import FLYER_CLOSE, FLYER_EVENTS
+from functions.core.openings import Moment, Openings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from functions.core.events import Event
 
-FORMAT: Final = 1
-HEADER: Final = struct.Struct("<BI")
-ROW: Final = struct.Struct("<qqIHH")
 TOTALS: Final = struct.Struct("<BqIqqqII")
 TOTALS_FORMAT: Final = 2
 NOT_KEPT: Final = 2**32 - 1
@@ -57,9 +48,11 @@ class Span(NamedTuple):
     first_us: int
     last_us: int
     events: int
+    openings: Openings | None = None
+    """Of the same events, for the time from open to close; None where these are not kept."""
 
     def merge(self, other: Span) -> Span:
-        """Return the span of both spans' events."""
+        """Return the span of both spans' events, without their openings, which have an order."""
         return Span(min(self.first_us, other.first_us), max(self.last_us, other.last_us), self.events + other.events)
 
     @property
@@ -93,28 +86,53 @@ class Totals(NamedTuple):
     """Opens that no close follows."""
 
 
-def spans_of(events: Iterable[Event]) -> dict[str, UserSpans]:
+def spans_of(events: Iterable[Event], lateness_us: int | None = None) -> dict[str, UserSpans]:
     """Return each user's spans: the reference in plain Python, one object an event."""
-    users: dict[str, UserSpans] = {}
+    return with_events({}, events, lateness_us)
+
+
+def with_events(
+    held: Mapping[str, UserSpans], events: Iterable[Event], lateness_us: int | None
+) -> dict[str, UserSpans]:
+    """Return each user's spans with some more events.
+
+    Openings are kept where ``lateness_us`` is given, of those spans all of whose events came so.
+    """
+    users = {user: dict(spans) for user, spans in held.items()}
+    moments: dict[tuple[str, tuple[str, str]], list[Moment]] = {}
     for event in events:
         if event.event in FLYER_EVENTS and event.flyer_id is not None:
-            spans = users.setdefault(event.user_id, {})
-            key = (event.flyer_id, event.merchant_id or "")
-            span = Span(event.timestamp_us, event.timestamp_us, 1)
-            spans[key] = spans[key].merge(span) if key in spans else span
+            place = event.user_id, (event.flyer_id, event.merchant_id or "")
+            moments.setdefault(place, []).append(Moment(event.timestamp_us, event.event == FLYER_CLOSE))
+    for (user, key), some in moments.items():
+        spans = users.setdefault(user, {})
+        before = spans.get(key)
+        span = Span(min(some).at_us, max(some).at_us, len(some))
+        openings = Openings() if before is None else before.openings
+        spans[key] = (span if before is None else before.merge(span))._replace(
+            openings=None if lateness_us is None or openings is None else openings.with_events(some, lateness_us)
+        )
     return users
 
 
 def totals_of(spans: UserSpans) -> Totals:
-    """Return a user's totals over some spans: a flyer's spans under several merchants merge into one first."""
+    """Return a user's totals over some spans: a flyer's spans under several merchants merge into one first.
+
+    Openings stay apart by merchant, and only those that are kept count.
+    """
     flyers: dict[str, Span] = {}
     for (flyer_id, _), span in spans.items():
         flyers[flyer_id] = flyers[flyer_id].merge(span) if flyer_id in flyers else span
+    kept = [span.openings.total for span in spans.values() if span.openings is not None]
+    segments = [segment for segment in kept if segment is not None]
     return Totals(
         seconds=sum(span.seconds for span in flyers.values()),
         sessions=sum(span.sessions for span in flyers.values()),
         first_us=min((span.first_us for span in flyers.values()), default=None),
         last_us=max((span.last_us for span in flyers.values()), default=None),
+        closed_seconds=sum(segment.closed_seconds for segment in segments) if kept else None,
+        closed_sessions=sum(segment.closed_sessions for segment in segments) if kept else None,
+        unclosed=sum(segment.unclosed for segment in segments) if kept else None,
     )
 
 
@@ -158,37 +176,3 @@ def unpack_totals(value: bytes) -> Totals:
         _, seconds, sessions = _TOTALS_1.unpack(value)
         return Totals(seconds, sessions, None, None)
     raise ValueError(f"average of another format than 1 to {TOTALS_FORMAT}")
-
-
-def pack_spans(spans: UserSpans) -> bytes:
-    """Return the value of one user in the spans hash, rows in the order of (flyer_id, merchant_id) as UTF-8."""
-    rows = sorted((flyer.encode(), merchant.encode(), span) for (flyer, merchant), span in spans.items())
-    return b"".join(
-        (
-            HEADER.pack(FORMAT, len(rows)),
-            *(ROW.pack(*span, len(flyer), len(merchant)) for flyer, merchant, span in rows),
-            *(text for flyer, merchant, _ in rows for text in (flyer, merchant)),
-        )
-    )
-
-
-def unpack_spans(value: bytes) -> UserSpans:
-    """Return the spans of one user, as Python objects: for looking at a few, not for merging many.
-
-    Raises:
-        ValueError: The value is of another format.
-    """
-    version, count = HEADER.unpack_from(value)
-    if version != FORMAT:
-        raise ValueError(f"spans of format {version}; this version reads format {FORMAT}")
-    position = HEADER.size + count * ROW.size
-    spans: UserSpans = {}
-    for first_us, last_us, events, flyer_bytes, merchant_bytes in ROW.iter_unpack(value[HEADER.size : position]):
-        flyer = value[position : position + flyer_bytes].decode()
-        position += flyer_bytes
-        merchant = value[position : position + merchant_bytes].decode()
-        position += merchant_bytes
-        spans[flyer, merchant] = Span(first_us, last_us, events)
-    if position != len(value):
-        raise ValueError("damaged spans: text lengths do not add up")
-    return spans

@@ -33,6 +33,8 @@ JOB_SETTINGS: Final = (
     "shards",
     "round_events",
     "archive_uri",
+    "open_to_close",
+    "lateness_s",
     "linger_s",
     "linger_max_s",
     "log_level",

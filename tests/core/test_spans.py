@@ -19,17 +19,14 @@ from functions.core.spans import (
     Span,
     Totals,
     average_hours,
-    pack_spans,
     pack_totals,
     spans_of,
     totals_of,
-    unpack_spans,
     unpack_totals,
 )
 
 MOMENTS = st.integers(-(10**15), 4 * 10**15)
 GOLDEN = Path(__file__).parent / "golden" / "state"
-TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)
 
 
 @st.composite
@@ -55,22 +52,6 @@ def test_the_durations_telescope(moments: list[int], order: object) -> None:
     pairs = [end // 10**6 - start // 10**6 for start, end in pairwise(sorted(moments))]
 
     assert (sum(pairs), len(pairs)) == (span.seconds, span.sessions)
-
-
-@given(st.dictionaries(st.tuples(TEXT, TEXT), a_span(), max_size=6))
-def test_packed_spans_are_read_back(spans: dict[tuple[str, str], Span]) -> None:
-    """Whatever the ids are made of; and the order of the dict does not matter to the bytes."""
-    packed = pack_spans(spans)
-
-    assert spans == unpack_spans(packed)
-    assert packed == pack_spans(dict(reversed(spans.items())))
-
-
-@pytest.mark.parametrize("value", [b"\x02\x00\x00\x00\x00", pack_spans({("f", "m"): Span(1, 2, 2)}) + b"x"])
-def test_damaged_spans_are_refused(value: bytes) -> None:
-    """Another format, or bytes too many."""
-    with pytest.raises(ValueError, match=r"format 2|do not add up"):
-        unpack_spans(value)
 
 
 COUNTS = st.integers(0, 2**32 - 2)

@@ -18,10 +18,12 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from functions.adapters.redis_history import HistoryStore
-from functions.core.events import Event
+from functions.core.events import FLYER_EVENTS, Event
 from functions.core.settings import Settings
-from functions.core.spans import spans_of
+from functions.core.shards import shard_of
+from functions.core.spans import Totals, spans_of, unpack_totals
 from spark.backfill_parts import merge_part, parts_of
+from spark.folding import LATENESS_US
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -34,24 +36,25 @@ _counter = iter(range(10**9))
 
 
 def table_of(events: Sequence[Event]) -> pa.Table:
-    """Return the events' spans as the tasks get them: by shard and place."""
+    """Return the flyer events as the tasks get them: by shard and place."""
     rows = [
         {
             "shard": zlib.crc32(user.encode()) % SHARDS,
             "place": zlib.crc32(user.encode()),
             "user_id": user,
             "flyer_id": flyer,
-            "merchant_id": merchant,
-            "first_us": span.first_us,
-            "last_us": span.last_us,
-            "events": span.events,
+            "merchant_id": merchant or "",
+            "first_us": moment_us,
+            "last_us": moment_us,
+            "events": 1,
+            "is_close": name == "flyer_close",
         }
-        for user, spans in spans_of(events).items()
-        for (flyer, merchant), span in spans.items()
+        for moment_us, user, name, flyer, merchant in events
+        if name in FLYER_EVENTS and flyer is not None
     ]
-    numbers = {"shard", "place", "first_us", "last_us", "events"}
-    names = ["shard", "place", "user_id", "flyer_id", "merchant_id", "first_us", "last_us", "events"]
-    schema = pa.schema([(name, pa.int64() if name in numbers else pa.string()) for name in names])
+    texts = [(name, pa.string()) for name in ("user_id", "flyer_id", "merchant_id")]
+    numbers = [(name, pa.int64()) for name in ("first_us", "last_us", "events")]
+    schema = pa.schema([("shard", pa.int64()), ("place", pa.int64()), *texts, *numbers, ("is_close", pa.bool_())])
     return pa.Table.from_pylist(sorted(rows, key=lambda row: (row["shard"], row["place"])), schema)
 
 
@@ -88,13 +91,31 @@ def test_repeated_and_broken_off_backfills_count_once(
             for number, (shard, part) in enumerate(parts_of(table.to_batches(), data.draw(st.integers(1, 6)))):
                 if number == stop:
                     break
-                merge_part(store, name, shard, part)
+                merge_part(store, name, shard, part, LATENESS_US)
     counted = sum(store.ledger(shard).backfilled for shard in range(SHARDS))
     store.close()
     everything = [event for events in histories.values() for event in events]
 
     assert plain_report(everything) == read_report(settings)
     assert counted == sum(span.events for spans in spans_of(everything).values() for span in spans.values())
+
+
+def test_a_user_with_more_events_than_memory_is_merged_as_spans(settings: Settings) -> None:
+    """Everybody's numbers are right; only the time from open to close of that one user's flyers is not kept."""
+    settings = Settings(redis_url=settings.redis_url, namespace=settings.namespace, shards=SHARDS)
+    many = [Event(second * 1_000_000, "bot", "flyer_open", f"f{second % 3}", "m") for second in range(1000)]
+    few = [Event(0, "u", "flyer_open", "f", "m"), Event(60_000_000, "u", "flyer_close", "f", "m")]
+    store = HistoryStore(settings)
+    store.lay_out()
+    parts = list(parts_of(table_of(many + few).to_batches(max_chunksize=100), 10))
+    for shard, part in parts:
+        merge_part(store, "history", shard, part, LATENESS_US)
+    values = {user: store.averages(shard_of(user, SHARDS), [user.encode()])[0] for user in ("bot", "u")}
+    store.close()
+
+    assert max(len(part) for _, part in parts) < 300
+    assert Totals(999 + 996 + 996, 997, 0, 999_000_000) == unpack_totals(values["bot"] or b"")
+    assert Totals(60, 1, 0, 60_000_000, 60, 1, 0) == unpack_totals(values["u"] or b"")
 
 
 WORKER = """

@@ -14,7 +14,8 @@ from functions.adapters.redis_shard import ShardStore
 from functions.core.events import Event
 from functions.core.settings import Settings
 from functions.core.shards import shard_of
-from functions.core.spans import Totals, pack_spans, spans_of, totals_of, unpack_totals
+from functions.core.span_packing import pack_spans
+from functions.core.spans import Totals, spans_of, totals_of, unpack_totals
 from spark.folding import DamagedLogError, DamagedStateError, fold_shard
 from spark.running import bounds_of
 from spark.tasks import ROUNDS_A_PASS, fold_groups
@@ -37,13 +38,16 @@ def fresh(valkey: EmbeddedValkey) -> Callable[[], Settings]:
     return lambda: Settings(redis_url=valkey.url, namespace=f"fold{next(_counter)}", shards=SHARDS)
 
 
-def fold(settings: Settings, round_events: int = 1000) -> list[Folded]:
-    """Fold all shards."""
+EVER_US = 10**16
+
+
+def fold(settings: Settings, round_events: int = 1000, lateness_us: int | None = EVER_US) -> list[Folded]:
+    """Fold all shards; nothing is too late unless a test says so."""
     store = ShardStore(settings)
     try:
         ledgers = [store.ledger(shard) for shard in range(SHARDS)]
         done = [
-            fold_shard(store, ledger.shard, ledger.newest_id, round_events)
+            fold_shard(store, ledger.shard, ledger.newest_id, round_events, lateness_us=lateness_us)
             for ledger in ledgers
             if ledger.newest_id is not None
         ]
@@ -89,7 +93,7 @@ def test_state_and_report_equal_the_plain_computation(
         everything += [event for batch in batches for event in batch]
         fold(settings, data.draw(st.sampled_from([1, 3, 1000])))
 
-    assert {user: pack_spans(spans) for user, spans in spans_of(everything).items()} == state_of(settings)
+    assert {user: pack_spans(spans) for user, spans in spans_of(everything, EVER_US).items()} == state_of(settings)
     assert plain_report(everything) == read_report(settings)
     assert user_totals(everything) == stored_totals(settings)
     for merchant in ("m", "n"):
@@ -99,7 +103,7 @@ def test_state_and_report_equal_the_plain_computation(
 
 def user_totals(events: Iterable[Event]) -> dict[str, Totals]:
     """Return every user's totals, in plain Python."""
-    return {user: totals_of(spans) for user, spans in spans_of(events).items()}
+    return {user: totals_of(spans) for user, spans in spans_of(events, EVER_US).items()}
 
 
 def stored_totals(settings: Settings, merchant: str | None = None) -> dict[str, Totals]:
@@ -298,7 +302,43 @@ def test_a_user_with_a_hundred_thousand_flyers_is_folded(
     store.close()
 
     assert average is not None
-    assert Totals(50_000 * 60, 50_000, 0, 99_999_000_000) == unpack_totals(average)
+    assert Totals(50_000 * 60, 50_000, 0, 99_999_000_000, 0, 0, 150_000) == unpack_totals(average)
+
+
+def test_an_event_that_is_too_late_is_in_all_numbers_but_one(
+    fresh: Callable[[], Settings], fill_log: Callable[[Settings, Iterable[list[Event]]], None]
+) -> None:
+    """It is counted as late, and an open and a close that it would have parted stay a closed session."""
+    settings = fresh()
+    hour_us = 3_600_000_000
+
+    def event(hour: float, name: str) -> Event:
+        return Event(round(hour * hour_us), "u", f"flyer_{name}", "f", "m")
+
+    fill_log(settings, [[event(0, "open"), event(1, "close"), event(100, "open")]])
+    first = fold(settings, lateness_us=48 * hour_us)
+    fill_log(settings, [[event(0.5, "open"), event(90, "close"), event(101, "close")]])
+    second = fold(settings, lateness_us=48 * hour_us)
+
+    assert [0, 1] == [sum(folded.late_events for folded in done) for done in (first, second)]
+    assert {"u": Totals(101 * 3600, 5, 0, 101 * hour_us, 2 * 3600, 2, 0)} == stored_totals(settings)
+
+
+def test_openings_that_are_switched_off_are_not_kept_from_then_on(
+    fresh: Callable[[], Settings], fill_log: Callable[[Settings, Iterable[list[Event]]], None]
+) -> None:
+    """Of the flyers that get events meanwhile: with a gap there would be no telling what follows what."""
+    settings = fresh()
+    for lateness_us, flyer, moment_us in ((EVER_US, "f", 0), (None, "g", 0), (EVER_US, "f", 10**6), (EVER_US, "g", 1)):
+        name = "flyer_close" if moment_us else "flyer_open"
+        fill_log(settings, [[Event(moment_us, "u", name, flyer, "m")]])
+        fold(settings, lateness_us=lateness_us)
+    kept = {"u": Totals(1, 2, 0, 10**6, 1, 1, 0)}
+    assert kept == stored_totals(settings)
+    fill_log(settings, [[Event(2 * 10**6, "u", "flyer_close", "f", "m")]])
+    fold(settings, lateness_us=None)
+
+    assert {"u": Totals(2, 3, 0, 2 * 10**6)} == stored_totals(settings)
 
 
 def test_an_empty_log_is_no_work(fresh: Callable[[], Settings]) -> None:

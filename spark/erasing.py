@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from functions.adapters.redis_quarantine import Quarantine
-from functions.core import packing, spans
+from functions.core import packing, span_packing
 from functions.core.errors import FlyertimeError, MisconfiguredError
 from functions.core.shards import shard_of
 from spark.keeping import archive_of, sweep
@@ -108,7 +108,7 @@ def _erase_state(store: ErasureStore, receipt: Receipt) -> None:
     store.ledger(receipt.shard)  # which generation is live
     erased = store.erase_state(receipt.shard, receipt.user_id.encode())
     if erased.spans:
-        held = spans.unpack_spans(erased.spans)
+        held = span_packing.unpack_spans(erased.spans)
         receipt.state_spans = len(held)
         receipt.state_events = sum(span.events for span in held.values())
     receipt.report_averages = erased.overall + erased.merchants

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from functions.core import spans
+from functions.core import span_packing, spans
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,7 +40,7 @@ def _has(value: bytes, merchant: bytes | None) -> bool:
     if merchant is None:
         return True
     try:
-        return any(name == merchant.decode() for _, name in spans.unpack_spans(value))
+        return any(name == merchant.decode() for _, name in span_packing.unpack_spans(value))
     except ValueError:
         return False
 
@@ -54,7 +54,7 @@ def _suspects_of(
     by_merchant: dict[bytes, list[bytes]] = {}
     for user, value in page.items():
         try:
-            own[user] = spans.unpack_spans(value)
+            own[user] = span_packing.unpack_spans(value)
         except ValueError:
             suspects.add(user)
             continue
@@ -91,7 +91,7 @@ def _deviations_of(user: bytes, now: UserValues) -> list[str]:
     """Return what does not fit in what is held of a user at one moment."""
     name = repr(user.decode(errors="replace"))
     try:
-        own = {} if now.spans is None else spans.unpack_spans(now.spans)
+        own = {} if now.spans is None else span_packing.unpack_spans(now.spans)
     except ValueError as e:
         return [f"state: user {name}: {e}"]
     deviations = []

@@ -103,7 +103,8 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         problem = {
-            "type": "about:blank", "title": "headers too large", "status": 431, "code": "headers_too_large",
+            "type": "about:blank", "title": "Request Header Fields Too Large", "status": 431,
+            "code": "headers_too_large",
             "detail": f"the request's line and headers are larger than {self.max_head_bytes} bytes",
         }  # fmt: skip
         body = json.dumps(problem).encode()

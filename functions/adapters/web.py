@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -74,7 +75,8 @@ def empty_reply(status: int = 204, headers: Mapping[str, str] | None = None) -> 
 def problem_reply(status: int, code: str, detail: str, headers: Mapping[str, str] | None = None) -> Response:
     """Return a refusal as problem details (RFC 9457); ``code`` is stable, ``detail`` is for people."""
     metrics.ERRORS.of(code).add()
-    problem = {"type": "about:blank", "title": code.replace("_", " "), "status": status, "code": code, "detail": detail}
+    title = HTTPStatus(status).phrase  # as RFC 9457 §4.2.1 has it for this type
+    problem = {"type": "about:blank", "title": title, "status": status, "code": code, "detail": detail}
     return Response(
         msgspec.json.encode(problem), status, media_type=PROBLEM_TYPE, headers={**NO_STORE, **(headers or {})}
     )

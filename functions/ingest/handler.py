@@ -7,7 +7,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Final
 
-from functions.adapters import tracing, web
+from functions.adapters import build, tracing, web
 from functions.adapters.bodies import read_body
 from functions.adapters.exchange import waits_by_wish
 from functions.adapters.redis_store import RedisStore
@@ -21,6 +21,7 @@ from functions.ingest import decoding
 from functions.ingest.counting import take_note
 from functions.ingest.gate import Gate, token_of
 from functions.ingest.group_commit import WAITING_WRITERS, WRITERS, GroupCommit
+from functions.ingest.openapi import openapi_page
 from functions.ingest.origins import Origins, cors_headers, options_headers
 from functions.ingest.pressure import Pressure
 from functions.ingest.quarantining import Quarantining
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _MINIMAL: Final = "return=minimal"
+_SENDING: Final = "POST, OPTIONS"
+_READING: Final = frozenset({"GET", "HEAD"})
 NOT_KEPT: Final = "quarantine=no"
 """Preference of a sender that has its rejected events already, such as the one that sends corrected ones again."""
 _POLL_S: Final = 0.25
@@ -59,6 +62,7 @@ class IngestHandler:
         self._clock = clock
         self._limits_of_s = -1
         self._limits_now = Limits()
+        self._openapi_page: bytes | None = None
         self._signals = Signals(settings)
         ceiling = Ceiling(settings.max_pending_events, settings.max_store_memory_ratio)
         self._pressure = Pressure(self._store.load, ceiling)
@@ -95,12 +99,14 @@ class IngestHandler:
         if method == "OPTIONS" and path in {"", "/api/process"}:
             granted = options_headers(self._browsers, self._webhooks, web.headers_of(request))
             return web.empty_reply(headers=granted)
-        if path == "/api/health":
-            return web.json_reply({"status": "OK"}) if method in {"GET", "HEAD"} else web.method_not_allowed("GET")
-        if path == "/api/process":
-            return await self._process(request) if method == "POST" else web.method_not_allowed("POST")
         if path == "":
-            return await self._cloud_events(request) if method == "POST" else web.method_not_allowed("POST")
+            return await self._cloud_events(request) if method == "POST" else web.method_not_allowed(_SENDING)
+        if path == "/api/process":
+            return await self._process(request) if method == "POST" else web.method_not_allowed(_SENDING)
+        if path == "/api/health":
+            return web.json_reply({"status": "OK"}) if method in _READING else web.method_not_allowed("GET, HEAD")
+        if path == "/openapi.json":
+            return self._openapi() if method in _READING else web.method_not_allowed("GET, HEAD")
         return web.problem_reply(
             404, "no_such_path", "events go to POST / (CloudEvents) or POST /api/process (JSON array)"
         )
@@ -139,6 +145,11 @@ class IngestHandler:
             counts["flyertime-folded"] = "true" if await self._folded(shards, wait_s) else "false"
         report = json_array(rows_of(shard.averages for shard in await self._store.averages()))
         return web.json_bytes_reply(report, headers=counts)
+
+    def _openapi(self) -> Response:
+        if self._openapi_page is None:
+            self._openapi_page = openapi_page(self._settings, build.version())
+        return web.json_bytes_reply(self._openapi_page)
 
     def _limits(self) -> Limits:
         """Return the limits of this second."""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-service = Service("ingest", IngestHandler, ("/", "/api/process", "/api/health"))
+service = Service("ingest", IngestHandler, ("/", "/api/process", "/api/health", "/openapi.json"))
 
 
 @functions_framework.aio.http

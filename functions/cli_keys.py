@@ -7,14 +7,26 @@ import click
 
 @click.group()
 def keys() -> None:
-    """Make keys for those who may write."""
+    """Make keys for those who may write events or read the report."""
 
 
 @keys.command()
 @click.argument("name")
 @click.option("--source", help="Only events of this CloudEvents source, or of one below it, may come with the key.")
-def new(name: str, source: str | None) -> None:
-    """Make a write key for NAME (an app, a team) and print it; only its hash is kept anywhere."""
+@click.option("--read", is_flag=True, help="A key that reads the report instead of one that writes events.")
+@click.option("--merchant", help="With --read: this merchant's flyers alone, whatever is asked for.")
+@click.option(
+    "--rate", type=click.FloatRange(min=0, min_open=True, max=999_999), help="With --read: requests a second at most."
+)
+def new(name: str, source: str | None, read: bool, merchant: str | None, rate: float | None) -> None:
+    """Make a key for NAME (an app, a team, a merchant) and print it; only its hash is kept anywhere."""
+    if read:
+        if source is not None:
+            raise click.UsageError("--source is for keys that write")
+        _new_read_key(name, merchant, rate)
+        return
+    if merchant is not None or rate is not None:
+        raise click.UsageError("--merchant and --rate go with --read")
     import secrets  # noqa: PLC0415
 
     from functions.core.access import WRITE_PREFIX, AccessKey, parse_keys, sha256_of  # noqa: PLC0415
@@ -28,3 +40,20 @@ def new(name: str, source: str | None) -> None:
             "NAME must be letters, digits, dots and dashes, and SOURCE must not hold white space"
         ) from None
     click.echo(f"The sender's key, shown only now:\n  {token}\nThe line to add to FLYERTIME_WRITE_KEYS:\n  {key.line}")
+
+
+def _new_read_key(name: str, merchant: str | None, rate: float | None) -> None:
+    import secrets  # noqa: PLC0415
+
+    from functions.core.access import sha256_of  # noqa: PLC0415
+    from functions.core.read_access import READ_PREFIX, ReadKey, parse_read_keys  # noqa: PLC0415
+
+    token = READ_PREFIX + secrets.token_urlsafe(32)
+    key = ReadKey(name, sha256_of(token), merchant, rate)
+    try:
+        parse_read_keys(key.line)
+    except ValueError:
+        raise click.UsageError(
+            "NAME must be letters, digits, dots and dashes; a merchant has a name; --rate has at most three decimals"
+        ) from None
+    click.echo(f"The reader's key, shown only now:\n  {token}\nThe line to add to FLYERTIME_READ_KEYS:\n  {key.line}")

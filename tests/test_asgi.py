@@ -43,7 +43,13 @@ def served_by_framework(target: str, log: Path, **environment: str) -> Iterator[
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "functions_framework", *arguments],
-            env={**os.environ, "FLYERTIME_LAUNCHER": "local", "FLYERTIME_WRITE_AUTH": "off", **environment},
+            env={
+                **os.environ,
+                "FLYERTIME_LAUNCHER": "local",
+                "FLYERTIME_WRITE_AUTH": "off",
+                "FLYERTIME_READ_AUTH": "off",
+                **environment,
+            },
             cwd=ROOT,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -11,7 +11,7 @@ import hashlib
 import hmac
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,8 +20,8 @@ WRITE_PREFIX: Final = "ftw_"
 """Where write tokens begin, so that scanners for leaked secrets can know them."""
 MAX_TOKEN_CHARACTERS: Final = 512
 
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_SHA256: Final = re.compile(r"[0-9a-f]{64}")
+NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +52,27 @@ class AccessKeys:
 
     def find(self, token: str) -> AccessKey | None:
         """Return the key of a token; how long that takes tells nothing of the hashes."""
-        if len(token) > MAX_TOKEN_CHARACTERS:
-            return None
-        digest = sha256_of(token)
-        found = None
-        for key in self.keys:
-            if hmac.compare_digest(key.token_sha256, digest):
-                found = key
-        return found
+        return fitting(self.keys, token)
+
+
+class _Hashed(Protocol):
+    @property
+    def token_sha256(self) -> str: ...
+
+
+_Key = TypeVar("_Key", bound=_Hashed)
+
+
+def fitting(keys: Sequence[_Key], token: str) -> _Key | None:
+    """Return the key of a token; how long that takes tells nothing of the hashes."""
+    if len(token) > MAX_TOKEN_CHARACTERS:
+        return None
+    digest = sha256_of(token)
+    found = None
+    for key in keys:
+        if hmac.compare_digest(key.token_sha256, digest):
+            found = key
+    return found
 
 
 def sha256_of(token: str) -> str:
@@ -78,7 +91,7 @@ def parse_keys(text: str) -> AccessKeys:
     for number, line in enumerate(text.split(), 1):
         name, _, rest = line.partition(":")
         token_sha256, _, bound = rest.partition(":")
-        if not _NAME.fullmatch(name) or not _SHA256.fullmatch(token_sha256):
+        if not NAME.fullmatch(name) or not SHA256.fullmatch(token_sha256):
             raise ValueError(
                 f"key {number} must be name:SHA-256 in 64 lower-case hex digits, as `flyertime keys` prints it"
             )

@@ -63,10 +63,14 @@ class Summary:
         """Return the average of all sessions in hundredths of an hour."""
         return hundredths_of((self.seconds,), (self.sessions,))[0] if self.sessions else None
 
+    def has_fewer_than(self, least_users: int) -> bool:
+        """Tell whether these are too few users to be shown as a group."""
+        return 0 < self.users < least_users
+
     def shown(self, least_users: int = 1) -> dict[str, Any]:
         """Return it for a JSON body, with no group of fewer users than this in it."""
         if self.users < least_users or not self.users:
-            hidden = self.users > 0
+            hidden = self.has_fewer_than(least_users)
             return {
                 "users": None if hidden else 0,
                 "sessions": None if hidden else 0,

@@ -155,6 +155,40 @@ class Settings:
     )
 
     # report
+    read_auth: str = _setting(
+        "keys",
+        "who may read the report: who has one of the read keys or a token of the identity provider, or everybody",
+        choices=("keys", "off"),
+    )
+    read_keys: str | None = _setting(
+        None, "the read keys: lines that `flyertime keys new --read` prints, apart by white space", secret=True
+    )
+    oidc_issuer: str | None = _setting(
+        None, "identity provider (OpenID Connect) whose tokens may read too: their `iss`; unset: none"
+    )
+    oidc_audience: str | None = _setting(None, "the `aud` that these tokens must have; must be set with the issuer")
+    oidc_jwks_url: str | None = _setting(
+        None, "address of the provider's keys; unset: what its `/.well-known/openid-configuration` says"
+    )
+    oidc_merchant_claim: str = _setting("merchant_id", "the claim that names the one merchant that a token may read")
+    oidc_all_scope: str = _setting(
+        "flyertime.read.all", "the scope or role with which a token without that claim may read all merchants"
+    )
+    pseudonym_secret: str | None = _setting(
+        None,
+        "a long random text; with it, readers bound to a merchant see pseudonyms in place of user ids, other ones for "
+        "each merchant; unset: ids as they are",
+        secret=True,
+    )
+    min_group_users: int = _setting(
+        1, "users; summaries, their histogram and percentiles show no group of fewer", low=1
+    )
+    read_rate_per_s: float = _setting(
+        0.0,
+        "requests a second of one read key, or of one token's owner, in one process; ten seconds' worth may come at "
+        "once; beyond that 429; 0: no limit",
+        low=0,
+    )
     reader_stall_s: float = _setting(
         30.0, "seconds; a reader of the report who takes nothing for so long is cut off", low=0.1
     )

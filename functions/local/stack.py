@@ -77,6 +77,9 @@ class Stack:
             "FLYERTIME_LAUNCHER": "local",
             # On the loopback address, where everybody is this machine's own; a key in the environment says otherwise.
             "FLYERTIME_WRITE_AUTH": "keys" if os.environ.get("FLYERTIME_WRITE_KEYS") else "off",
+            "FLYERTIME_READ_AUTH": (
+                "keys" if os.environ.get("FLYERTIME_READ_KEYS") or os.environ.get("FLYERTIME_OIDC_ISSUER") else "off"
+            ),
             "FLYERTIME_LOCAL_RUNS_DIR": str(self.runs_dir),
             "K_SINK": self.urls["trigger"],
             **(environment or {}),

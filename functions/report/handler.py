@@ -19,14 +19,17 @@ from functions.core.negotiation import preferred_coding
 from functions.core.report import etag_of, matches
 from functions.core.report_columns import MERCHANT_COLUMNS
 from functions.core.report_freshness import freshness_of
-from functions.core.report_query import format_of, parameters_of, table_query
+from functions.core.report_query import Filters, Order, format_of, parameters_of, table_query
 from functions.core.report_rows import rows_of_users
 from functions.report.formats import FORMATS, JSON, format_for, wants_page
+from functions.report.gate import Gate
+from functions.report.openapi import description_text
 from functions.report.page import page as people_page
+from functions.report.reading import first_rows
 from functions.report.routes import Answer, route_of
 from functions.report.summaries import Summaries
 from functions.report.tables import columns_of, page_body, page_of, whole_rows, whole_table
-from functions.report.views import View
+from functions.report.views import view_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
@@ -35,8 +38,10 @@ if TYPE_CHECKING:
 
     from functions.adapters.redis_report import StoreState
     from functions.core.report_freshness import Freshness
+    from functions.core.report_rows import UserRows
     from functions.core.settings import Settings
     from functions.report.routes import Route
+    from functions.report.views import View
 
 _READ: Final = {"GET", "HEAD"}
 _MOST_PARAMETERS: Final = 32
@@ -47,13 +52,15 @@ _TABLES: Final = tuple(FORMATS.values())
 class Asked:
     """One request, and what its answer is made from."""
 
-    def __init__(self, request: Request, path: str, route: Route, parts: dict[str, str], view: View) -> None:
+    def __init__(
+        self, request: Request, path: str, route: Route, parts: dict[str, str], parameters: dict[str, str], view: View
+    ) -> None:
         self.request = request
         self.path = path
         self.route = route
         self.parts = parts
+        self.parameters = parameters
         self.view = view
-        self.parameters = parameters_of(_pairs_of(request), route.parameters)
         offered = _TABLES if route.has_formats else (JSON,)
         self.format = format_for(request.headers.get("accept"), format_of(self.parameters), offered)
         self.coding = (
@@ -75,6 +82,7 @@ class ReportHandler:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._gate = Gate(settings)
         self._store = ReportStore(settings)
         self._summaries = Summaries(self._store)
         self._answers = {
@@ -109,13 +117,21 @@ class ReportHandler:
         route, parts = found
         if path in {"", "/"} and not request.scope["query_string"] and wants_page(request.headers.get("accept")):
             return people_page.home(request)
-        asked = Asked(request, path, route, parts, View(parts.get("merchant_id")))
+        pairs = _pairs_of(request)
+        if route.answer is Answer.DESCRIPTION:
+            parameters_of(pairs, route.parameters)
+            return _description(request)
+        # Who asks comes first: a stranger learns nothing of what there is, or of what may be asked.
+        key = next((value for name, value in pairs if name == "key"), None)
+        reader = await self._gate.admit(request.headers.get("authorization"), key)
+        view = view_of(reader, parts.get("merchant_id"), self._settings.pseudonym_secret)
+        asked = Asked(request, path, route, parts, parameters_of(pairs, route.parameters), view)
         return await self._answers[route.answer](asked)
 
     async def _read_state(self, asked: Asked, **wanted: Any) -> None:
         asked.state = await self._store.state(asked.view.merchant, **wanted)
         asked.fresh = freshness_of(asked.state.ledgers, asked.state.last_run, self._settings.max_age_s)
-        if "merchant_id" in asked.parts and not any(shard.version for shard in asked.state.shards):
+        if asked.view.merchant is not None and not asked.view.bound and not asked.state.users:
             raise RequestRefusedError("no_such_merchant", "this merchant has no flyer in the report", status=404)
 
     async def _users(self, asked: Asked) -> Response:
@@ -142,10 +158,7 @@ class ReportHandler:
 
     async def _user(self, asked: Asked) -> Response:
         query = table_query(asked.parameters)
-        user_id = asked.parts["user_id"]
-        await self._read_state(asked, user_id=user_id)
-        value = asked.state.user
-        rows = rows_of_users([user_id.encode()], [value]) if value is not None else ()
+        rows = await self._rows_of_user(asked, asked.parts["user_id"])
         if not rows:
             return web.problem_reply(404, "no_such_user", "this user has no two events on one flyer in the report")
         columns = columns_of(query)
@@ -154,10 +167,25 @@ class ReportHandler:
             body = body[1:-1]  # the object alone
         return await self._sent(asked, body, asked.tag(query.key(), [hashlib.sha256(body).hexdigest()]))
 
+    async def _rows_of_user(self, asked: Asked, user_id: str) -> UserRows:
+        if asked.view.pseudonyms is None:
+            await self._read_state(asked, user_id=user_id)
+            value = asked.state.user
+            return rows_of_users(*(([user_id.encode()], [value]) if value is not None else ((), ())))
+        # Whose pseudonym it is cannot be told from it: that of everyone is made and looked at.
+        await self._read_state(asked)
+        rows, _ = await first_rows(
+            self._store, asked.state, asked.view, Filters(prefix=user_id), Order("user_id"), 1
+        )  # fmt: skip
+        return rows.where([name == user_id.encode() for name in rows.ids])
+
     async def _merchants(self, asked: Asked) -> Response:
         await self._read_state(asked, merchants=True)
-        versions = [sorted(held.items()) for held in asked.state.merchants]
-        etag = asked.tag("", versions)
+        only = asked.view.merchant
+        versions = [
+            sorted(held.items()) if only is None else [held.get(only, 0)] for held in asked.state.merchants
+        ]  # fmt: skip
+        etag = asked.tag(str(self._settings.min_group_users), versions)
         if known := self._known(asked, etag):
             return known
         return await self._streamed(asked, self._merchant_rows(asked), etag)
@@ -165,9 +193,12 @@ class ReportHandler:
     async def _merchant_rows(self, asked: Asked) -> AsyncGenerator[bytes]:
         encoder = asked.format.encoder(MERCHANT_COLUMNS)
         yield encoder.begin()
-        for merchant in sorted({name for held in asked.state.merchants for name in held}):
+        there = {name for held in asked.state.merchants for name in held}
+        for merchant in sorted(there if asked.view.merchant is None else there & {asked.view.merchant}):
             total = await self._summaries.of_merchant(asked.state, merchant)
-            if total.users:
+            if total.has_fewer_than(self._settings.min_group_users):
+                yield encoder.rows([(merchant.encode(),), *[(None,)] * (len(MERCHANT_COLUMNS) - 1)])
+            elif total.users:
                 row = (
                     merchant.encode(), total.users, total.sessions, total.seconds, total.hours_per_session(),
                     total.closed_sessions, total.unclosed,
@@ -186,12 +217,15 @@ class ReportHandler:
             "erased": sum(ledger.erased for ledger in ledgers),
             "pending": sum(ledger.pending for ledger in ledgers),
         }
-        shown_books = books if asked.view.everything else None
-        etag = asked.tag("", [*(shard.version for shard in asked.state.shards), fresh, shown_books])
+        shown_books = None if asked.view.bound else books
+        versions = [*(shard.version for shard in asked.state.shards), fresh, shown_books]
+        etag = asked.tag(str(self._settings.min_group_users), versions)
         if known := self._known(asked, etag):
             return known
         summary = await self._summaries.of(asked.state, asked.view)
-        body = msgspec.json.encode({**summary.shown(), "freshness": fresh, "ledger": shown_books})
+        body = msgspec.json.encode(
+            {**summary.shown(self._settings.min_group_users), "freshness": fresh, "ledger": shown_books}
+        )
         return await self._sent(asked, body, etag)
 
     def _known(self, asked: Asked, etag: str) -> Response | None:
@@ -230,6 +264,15 @@ class ReportHandler:
             head_only=asked.request.method == "HEAD",
             stall_s=self._settings.reader_stall_s,
         )
+
+
+def _description(request: Request) -> Response:
+    etag = etag_of(description_text().decode(), "openapi")
+    headers = {"etag": etag, "cache-control": "no-cache"}
+    condition = request.headers.get("if-none-match")
+    if condition and matches(etag, condition):
+        return Response(status_code=304, headers=headers)
+    return Response(description_text(), media_type="application/json", headers=headers)
 
 
 def _pairs_of(request: Request) -> list[tuple[str, str]]:

@@ -28,7 +28,10 @@ _Entry = tuple[Any, ...]
 async def in_shards(
     store: ReportStore, state: StoreState, view: View, filters: Filters, after: bytes | None = None
 ) -> AsyncGenerator[UserRows]:
-    """Yield rows shard by shard, and by the bytes of the id within one; the next shard is read meanwhile."""
+    """Yield rows shard by shard, and by the bytes of the id within one; the next shard is read meanwhile.
+
+    Not for a view with pseudonyms: the order would tell what these hide.
+    """
     first = 0 if after is None else sharding.shard_of(after.decode(), len(state.shards))
 
     async def blocks() -> AsyncGenerator[dict[bytes, bytes]]:
@@ -66,7 +69,8 @@ async def first_rows(
     async with aclosing(_ahead(pieces())) as read:
         async for piece in read:
             for ids, values in _sliced(piece):
-                for entry in _entries(filters.of(rows_of_users(ids, values)), order):
+                shown = ids if view.pseudonyms is None else [*map(view.pseudonyms.of, ids)]
+                for entry in _entries(filters.of(rows_of_users(shown, values)), order):
                     if bound is None or (entry[:2] < bound if _backwards(order) else entry[:2] > bound):
                         best[entry[1]] = entry
                 if len(best) > count + 4 * SLICE_USERS:

@@ -32,6 +32,14 @@ if TYPE_CHECKING:
 MAX_SORTED_ROWS: Final = 50_000
 """Of a table that is sorted by numbers and not asked for in pages."""
 
+ROWS_A_PASS: Final = 100_000
+"""Of a table in the order of ids: everything is read once for each so many."""
+
+
+def order_of(query: TableQuery, view: View) -> Order | None:
+    """Return the order of a table: pseudonyms never come in the order of what they stand for."""
+    return Order("user_id") if query.order is None and view.pseudonyms is not None else query.order
+
 
 def columns_of(query: TableQuery) -> list[Column]:
     """Return the columns that are asked for."""
@@ -46,11 +54,11 @@ async def whole_table(
     Raises:
         RequestRefusedError: There are too many to be sorted by a number at once.
     """
-    order = query.order
+    order = order_of(query, view)
     if order is None:
         slices = in_shards(store, state, view, query.filters)
     elif order.by_id:
-        slices = in_order(store, state, view, query.filters, order, MAX_SORTED_ROWS)
+        slices = in_order(store, state, view, query.filters, order, ROWS_A_PASS)
     else:
         slices = _sorted_by_number(store, state, view, query, order)
     yield encoder.begin()
@@ -106,10 +114,11 @@ async def page_of(store: ReportStore, state: StoreState, view: View, query: Tabl
     secret = state.pipeline.encode()
     after = None if query.after is None else read_cursor(query.after, question, secret)
     wanted = limit + 1
-    if query.order is None:
+    order = order_of(query, view)
+    if order is None:
         rows, positions = await _first_in_shards(store, state, view, query, wanted, after)
     else:
-        rows, positions = await first_rows(store, state, view, query.filters, query.order, wanted, after)
+        rows, positions = await first_rows(store, state, view, query.filters, order, wanted, after)
     if len(rows) < wanted:
         return Page(rows, None)
     return Page(rows.part(0, limit), write_cursor(positions[limit - 1], question, secret))

@@ -125,7 +125,10 @@ def environment_of(documents: list[Any], name: str) -> dict[str, Any]:
 def test_every_setting_can_be_given_but_those_that_the_chart_gives(render: Callable[..., list[Any]]) -> None:
     """The schema's list is that of the code: a misspelt one is refused, a new one is let through."""
     schema = json.loads((ROOT / "charts" / "log-processing-api" / "values.schema.json").read_text())
-    documents = render("log-processing-api", {"spark": {"template": {"spec": {}, "metadata": {}}}})
+    documents = render(
+        "log-processing-api",
+        {"spark": {"template": {"spec": {}, "metadata": {}}}, "report": {"pseudonymSecret": "report-pseudonyms"}},
+    )
     given = {variable for name in ("ingest", "trigger", "report") for variable in environment_of(documents, name)}
     elsewhere = {"K_SINK", "FLYERTIME_KUBECONFIG", "FLYERTIME_RUN_ENDED_SINK", "FLYERTIME_SPARK_MASTER"}
     settable = {variable_of(field) for field in dataclasses.fields(Settings)} - given - elsewhere

@@ -65,6 +65,7 @@ OWNERS = {
     "pyarrow": ("spark.", "functions.adapters.arrow_tables"),
     "numpy": ("spark.",),
     "pygal": ("functions.report.page.charts",),
+    "jwt": ("functions.adapters.identity_tokens",),
     "prometheus_client": ("functions.adapters.prometheus",),
     "opentelemetry": ("functions.adapters.tracing",),
     "click": ("functions.cli", "functions.local.demo"),
@@ -156,6 +157,7 @@ def test_nothing_connects_or_starts_when_it_is_imported() -> None:
         "def refuse(*_, **__): raise AssertionError('at import')\n"
         "socket.socket.connect = subprocess.Popen.__init__ = refuse\n"
         "os.environ['FUNCTION_TARGET'] = 'report'\n"
+        "os.environ['FLYERTIME_READ_AUTH'] = 'off'\n"
         f"for name in {modules!r}: importlib.import_module(name)\n"
         "print('imported')"
     )

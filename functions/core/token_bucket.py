@@ -1,0 +1,35 @@
+"""How often somebody may ask: a bucket that fills at a steady rate, and from which each request takes one. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from typing import Final
+
+BURST_S: Final = 10.0
+"""A full bucket holds what comes in so many seconds, and one at least."""
+_MOST_KEPT: Final = 10_000
+
+
+class TokenBuckets:
+    """The buckets of those who ask, by name; who has not asked for long has a full one, and is not kept."""
+
+    def __init__(self) -> None:
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def take(self, name: str, rate_per_s: float, now_s: float) -> int:
+        """Take one from somebody's bucket; return 0, or in how many seconds there will be one.
+
+        Args:
+            name: Whose.
+            rate_per_s: How fast it fills.
+            now_s: The time, by a clock that never goes back.
+        """
+        capacity = max(1.0, rate_per_s * BURST_S)
+        held, since_s = self._buckets.pop(name, (capacity, now_s))
+        held = min(capacity, held + (now_s - since_s) * rate_per_s)
+        enough = held >= 1
+        self._buckets[name] = (held - 1 if enough else held, now_s)
+        if len(self._buckets) > _MOST_KEPT:
+            self._buckets.popitem(last=False)
+        return 0 if enough else max(1, math.ceil((1 - held) / rate_per_s))

@@ -1,0 +1,347 @@
+"""Who sees what: every route, format and key, made from the table of routes, so that none is left out."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import io
+import itertools
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import httpx2
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from functions.core.access import sha256_of
+from functions.core.read_access import ReadKey
+from functions.core.report_query import FORMATS
+from functions.report.routes import ROUTES, Answer, Route
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import redis
+
+    from functions.core.settings import Settings
+    from tests.conftest import ServeFunction
+    from tests.report.conftest import Put
+
+MERCHANTS = ("acme", "zephyr/ü:1", "acme2")
+ALL = "ftr_all"
+TOKENS = {merchant: f"ftr_{place}" for place, merchant in enumerate(MERCHANTS)}
+ACME, ZEPHYR, ACME2 = TOKENS.values()
+KEYS = {ALL: None, **{token: merchant for merchant, token in TOKENS.items()}}
+HOUR_S = 3600
+LINES = "\n".join(
+    ReadKey(f"k{place}", sha256_of(token), merchant).line for place, (token, merchant) in enumerate(KEYS.items())
+)
+OPEN = {Answer.DESCRIPTION}
+"""What everybody may read."""
+
+
+@pytest.fixture(scope="module")
+def guarded(serve_function: ServeFunction, report_settings: Settings) -> Iterator[httpx2.Client]:
+    """A client of a report that asks for keys."""
+    settings = dataclasses.replace(report_settings, read_keys=LINES)
+    with (
+        serve_function("report", settings) as process,
+        httpx2.Client(base_url=process.url, trust_env=False, timeout=30) as client,
+    ):
+        yield client
+
+
+@pytest.fixture
+def filled(guarded: httpx2.Client, raw_redis: redis.Redis, put: Put) -> httpx2.Client:
+    """The client, and users whose ids tell whose flyers they read, and for how long."""
+    from tests.report.conftest import empty  # noqa: PLC0415
+
+    empty(raw_redis)
+    merchants = {
+        merchant: {f"user-of-{place}-{number}": ((place + 1) * HOUR_S, 1) for number in range(5)}
+        for place, merchant in enumerate(MERCHANTS)
+    }
+    shared = {"shared": (HOUR_S, 1)}
+    put(
+        {
+            **{user: totals for users in merchants.values() for user, totals in users.items()},
+            "shared": (99 * HOUR_S, 9),
+        },
+        {merchant: {**users, **shared} for merchant, users in merchants.items()},
+    )
+    return guarded
+
+
+def bearer(token: str) -> dict[str, str]:
+    """Return the header with a key."""
+    return {"authorization": f"Bearer {token}"}
+
+
+def paths(route: Route, merchant: str, user: str = "shared") -> str:
+    """Return a path of a route."""
+    parts = {"merchant_id": quote(merchant, safe=""), "user_id": quote(user, safe="")}
+    return route.template.format(**parts)
+
+
+def text_of(answer: httpx2.Response) -> str:
+    """Return all that an answer says, its headers too; tables of bytes as text."""
+    kind = answer.headers.get("content-type", "").partition(";")[0]
+    body = answer.text
+    if kind == "application/vnd.apache.arrow.stream":
+        body = str(pa.ipc.open_stream(answer.content).read_all().to_pylist())
+    elif kind == "application/vnd.apache.parquet":
+        body = str(pq.read_table(io.BytesIO(answer.content)).to_pylist())
+    return f"{answer.headers} {body}"
+
+
+def variants(route: Route) -> list[dict[str, str]]:
+    """Return queries that a route takes: each format, and each filter, order and page."""
+    queries: list[dict[str, str]] = [{}]
+    if route.has_formats:
+        queries += [{"format": name} for name in FORMATS]
+    questions = {
+        "fields": "all", "min_sessions": "1", "min_hours": "0", "max_hours": "1000", "prefix": "", "sort": "-hours",
+        "limit": "3",
+    }  # fmt: skip
+    queries += [{name: value} for name, value in questions.items() if name in route.parameters]
+    if "limit" in route.parameters:
+        queries += [{"limit": "3", "format": name} for name in FORMATS]
+    return queries
+
+
+CASES = [
+    pytest.param(route, query, id=f"{route.name}-{'&'.join(f'{k}={v}' for k, v in query.items())}")
+    for route in ROUTES
+    for query in variants(route)
+]
+
+
+def test_every_parameter_of_every_route_is_tried() -> None:
+    """One that is added belongs into the variants above."""
+    tried = {name for route in ROUTES for query in variants(route) for name in query}
+
+    assert {name for route in ROUTES for name in route.parameters} - {"after", "key"} == tried
+
+
+@pytest.mark.parametrize(("route", "query"), CASES)
+def test_without_a_valid_key_there_is_nothing(filled: httpx2.Client, route: Route, query: dict[str, str]) -> None:
+    """A 401 that says what to send, for no key, a wrong one, a hash, a name, and keys in the wrong place."""
+    path = paths(route, MERCHANTS[0])
+    if route.answer in OPEN:
+        assert 200 == filled.get(path, params=query).status_code
+        return
+    wrong = [
+        {}, bearer("ftr_wrong"), bearer("ftr_al"), bearer(sha256_of(ALL)), bearer("k0"), bearer("k0:" + sha256_of(ALL)),
+        bearer("a.b.c"), {"authorization": "Bearer"}, {"authorization": ALL},
+        {"x-api-key": ALL}, {"cookie": f"key={ALL}"},
+    ]  # fmt: skip
+    for headers in wrong:
+        answer = filled.get(path, params=query, headers={**headers, "if-none-match": "*"})
+        assert 401 == answer.status_code, headers
+        assert answer.headers["www-authenticate"].startswith("Bearer")
+        assert "etag" not in answer.headers
+        assert "user-of" not in answer.text
+    assert 401 == filled.get(path, params={**query, "key": "ftr_wrong"}).status_code
+
+
+@pytest.mark.parametrize(("route", "query"), CASES)
+def test_a_merchant_s_key_shows_that_merchant_alone(filled: httpx2.Client, route: Route, query: dict[str, str]) -> None:
+    """Nothing of the others is in body or headers, on any route, in any format, with any filter."""
+    for place, merchant in enumerate(MERCHANTS):
+        answer = filled.get(paths(route, merchant), params=query, headers=bearer(TOKENS[merchant]))
+        assert 200 == answer.status_code, answer.text
+        if route.answer in OPEN:
+            continue
+        said = text_of(answer)
+        for other in range(len(MERCHANTS)):
+            if other != place:
+                assert f"user-of-{other}-" not in said
+        assert "99" not in said if route.answer is Answer.USER else True
+        if route.answer is Answer.USERS and not query:
+            assert {f"user-of-{place}-{number}" for number in range(5)} | {"shared"} == {
+                row["user_id"] for row in answer.json()
+            }
+        if route.answer is Answer.MERCHANTS and query in ({}, {"format": "json"}):
+            assert [merchant] == [row["merchant_id"] for row in answer.json()]
+
+
+@pytest.mark.parametrize(("route", "query"), [case for case in CASES if "{merchant_id}" in case.values[0].template])  # type: ignore[union-attr]
+def test_another_merchant_s_path_is_refused(filled: httpx2.Client, route: Route, query: dict[str, str]) -> None:
+    """With a 403 that is the same whether or not there is such a merchant."""
+    for mine, other in itertools.permutations([*MERCHANTS, "nobody"], 2):
+        if mine == "nobody":
+            continue
+        answers = {
+            (answer.status_code, answer.text)
+            for answer in (
+                filled.get(paths(route, other), params=query, headers=bearer(TOKENS[mine])),
+                filled.get(paths(route, "nobody"), params=query, headers=bearer(TOKENS[mine])),
+            )
+        }
+        assert [403] == [status for status, _ in answers]
+
+
+@pytest.mark.parametrize(("route", "query"), [case for case in CASES if case.values[0].answer not in OPEN])  # type: ignore[union-attr]
+def test_an_etag_of_one_view_fits_no_other(filled: httpx2.Client, route: Route, query: dict[str, str]) -> None:
+    """Who has another's tag gets no 304 for it; nothing may be kept by caches that others share."""
+    tags = {}
+    for token, merchant in KEYS.items():
+        answer = filled.get(paths(route, merchant or MERCHANTS[0]), params=query, headers=bearer(token))
+        tags[token] = answer.headers["etag"]
+        assert "private" in answer.headers["cache-control"]
+        assert "authorization" in answer.headers["vary"]
+    for mine, other in itertools.permutations(KEYS, 2):
+        path = paths(route, KEYS[mine] or MERCHANTS[0])
+        answer = filled.get(path, params=query, headers={**bearer(mine), "if-none-match": tags[other]})
+        assert 200 == answer.status_code, "a tag tells that two views are the same"
+    assert len(KEYS) == len(set(tags.values()))
+
+
+def test_a_cursor_of_one_merchant_is_none_of_another_s(filled: httpx2.Client) -> None:
+    """It would tell where the other's users begin."""
+    following = filled.get("/?limit=2", headers=bearer(ACME)).json()["next"]
+
+    assert 200 == filled.get(following, headers=bearer(ACME)).status_code
+    for token in (ALL, ACME2):
+        assert "bad_cursor" == filled.get(following, headers=bearer(token)).json()["code"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/merchants/acme/../acme2", "/merchants/acme%2F..%2Facme2", "//merchants/acme2", "/merchants/acme2/",
+        "/merchants/acme2%00", "/merchants/%61cme2", "/merchants/acme2?merchant_id=acme", "/?merchant_id=acme2",
+        "/?merchant=acme2", "/MERCHANTS/acme2",
+        "/merchants/acme2/users/shared", "/merchants/acme;/acme2", "/merchants/acme2/summary/", "/./merchants/acme2",
+        "/merchants/acme2%2Fsummary", "/users/user-of-2-1", "/users/..%2Fmerchants%2Facme2",
+    ],
+)  # fmt: skip
+def test_no_writing_of_a_path_reaches_another_merchant(filled: httpx2.Client, path: str) -> None:
+    """Dots, slashes, escapes, cases, further parameters: refused, or not there."""
+    request = filled.build_request("GET", "/", headers=bearer(ACME))
+    # The client would tidy the path up.
+    target = path.encode()
+    request.url = httpx2.URL(str(filled.base_url), raw_path=target)
+    answer = filled.send(request)
+
+    assert answer.status_code in {400, 403, 404}
+    assert "user-of-2" not in answer.text
+
+
+def test_merchants_whose_names_begin_alike_stay_apart(filled: httpx2.Client) -> None:
+    """``acme`` is not ``acme2``, nor is ``acme:``… anything."""
+    assert {"shared"} == users(filled, ACME) & users(filled, ACME2)
+
+
+def users(client: httpx2.Client, token: str) -> set[str]:
+    """Return the users that a key shows."""
+    return {row["user_id"] for row in client.get("/", headers=bearer(token)).json()}
+
+
+def test_a_key_comes_as_header_as_password_or_in_the_query(filled: httpx2.Client) -> None:
+    """All three show the same; two at once are refused."""
+    password = {"authorization": "Basic " + base64.b64encode(f"anyone:{ALL}".encode()).decode()}
+    answers = [filled.get("/", headers=bearer(ALL)), filled.get("/", headers=password), filled.get(f"/?key={ALL}")]
+
+    assert [200] * 3 == [answer.status_code for answer in answers]
+    assert 1 == len({answer.headers["etag"] for answer in answers})
+    assert "two_keys" == filled.get(f"/?key={ALL}", headers=bearer(ALL)).json()["code"]
+
+
+def test_the_books_are_not_a_merchant_s(filled: httpx2.Client) -> None:
+    """They count everybody's events."""
+    assert filled.get("/summary", headers=bearer(ACME)).json()["ledger"] is None
+    assert filled.get("/summary", headers=bearer(ALL)).json()["ledger"] is not None
+
+
+@pytest.mark.parametrize(
+    ("environment", "words"),
+    [
+        ({"FLYERTIME_READ_AUTH": "keys"}, "FLYERTIME_READ_AUTH=off"),
+        ({"FLYERTIME_READ_AUTH": "keys", "FLYERTIME_READ_KEYS": "ftr_secret"}, "FLYERTIME_READ_KEYS: key 1 must be"),
+        ({"FLYERTIME_READ_AUTH": "keys", "FLYERTIME_OIDC_ISSUER": "http://x"}, "FLYERTIME_OIDC_AUDIENCE must be set"),
+        ({"FLYERTIME_READ_AUTH": "no"}, "FLYERTIME_READ_AUTH must be one of keys, off"),
+    ],
+)
+def test_report_does_not_start_without_saying_who_may_read(
+    serve_function: ServeFunction, report_settings: Settings, environment: dict[str, str], words: str
+) -> None:
+    """Open to everybody only where that is set; the log says what to do, and no secret."""
+    with pytest.raises(RuntimeError) as failed, serve_function("report", report_settings, **environment):
+        pass
+
+    assert words in str(failed.value)
+    assert "ftr_secret" not in str(failed.value)
+
+
+def test_pseudonyms_hide_ids_and_their_order(
+    serve_function: ServeFunction, report_settings: Settings, filled: httpx2.Client
+) -> None:
+    """A merchant's reader sees other names than another's, in an order of their own, and finds users by these alone."""
+    settings = dataclasses.replace(report_settings, read_keys=LINES)
+    assert filled.get("/", headers=bearer(ALL)).status_code == 200
+    with (
+        serve_function("report", settings, FLYERTIME_PSEUDONYM_SECRET="a secret") as process,
+        httpx2.Client(base_url=process.url, trust_env=False) as client,
+    ):
+        seen = {token: [row["user_id"] for row in get(client, "/", token)] for token in KEYS}
+        pages = get(client, "/?limit=4", ACME)
+        rest = get(client, pages["next"], ACME)
+        one = get(client, f"/users/{seen[ACME][0]}", ACME)
+
+        assert 404 == client.get("/users/shared", headers=bearer(ACME)).status_code
+        assert 404 == client.get(f"/users/{seen[ACME][0][:-1]}", headers=bearer(ACME)).status_code
+        assert 404 == client.get(f"/users/{seen[ACME2][0]}", headers=bearer(ACME)).status_code
+        assert [] == get(client, "/?prefix=user", ACME)
+    assert "shared" in seen[ALL]
+    merchants = [set(seen[token]) for token in KEYS if token != ALL]
+    assert all(len(names) == 6 and not names & {"shared"} for names in merchants)
+    assert not set.intersection(*merchants)
+    assert not any("user-of" in name for names in merchants for name in names)
+    assert sorted(seen[ACME]) == seen[ACME] == [row["user_id"] for row in pages["rows"] + rest["rows"]]
+    assert seen[ACME][0] == one["user_id"]
+
+
+def get(client: httpx2.Client, path: str, token: str) -> Any:
+    """Return what a key is shown."""
+    return client.get(path, headers=bearer(token)).raise_for_status().json()
+
+
+def test_small_groups_are_not_shown(
+    serve_function: ServeFunction, report_settings: Settings, filled: httpx2.Client, put: Put
+) -> None:
+    """With a least size set, no summary, bucket or percentile is of fewer users."""
+    assert filled.get("/", headers=bearer(ALL)).status_code == 200
+    put(None, {"large": {f"u{number}": (number * 360, 1) for number in range(40)}})
+    with (
+        serve_function("report", report_settings, FLYERTIME_MIN_GROUP_USERS="8") as process,
+        httpx2.Client(base_url=process.url, trust_env=False) as client,
+    ):
+        small = client.get("/merchants/acme/summary").json()
+        large = client.get("/merchants/large/summary").json()
+        merchants = {row["merchant_id"]: row["users"] for row in client.get("/merchants").json()}
+
+    assert (None, None, None, []) == (small["users"], small["sessions"], small["mean_hours"], small["histogram"])
+    assert {"acme": None, "acme2": None, "zephyr/ü:1": None, "large": 40} == merchants
+    assert 40 == large["users"] == sum(bucket["users"] for bucket in large["histogram"])
+    assert all(bucket["users"] >= 8 for bucket in large["histogram"])
+    assert (None, 1.9) == (large["percentiles"]["p99"], large["percentiles"]["p50"])
+
+
+def test_who_asks_too_often_is_told_when_to_come_again(
+    serve_function: ServeFunction, report_settings: Settings
+) -> None:
+    """A key's own limit goes before the one for all; another key is not held up."""
+    lines = f"{ReadKey('slow', sha256_of('ftr_slow'), None, 0.1).line} {ReadKey('k', sha256_of('ftr_k')).line}"
+    settings = dataclasses.replace(report_settings, read_keys=lines)
+    with (
+        serve_function("report", settings, FLYERTIME_READ_RATE_PER_S="100") as process,
+        httpx2.Client(base_url=process.url, trust_env=False) as client,
+    ):
+        slow = [client.get("/", headers=bearer("ftr_slow")) for _ in range(2)]
+        other = [client.get("/", headers=bearer("ftr_k")).status_code for _ in range(20)]
+
+    assert [200, 429] == [answer.status_code for answer in slow]
+    assert 1 <= int(slow[1].headers["retry-after"]) <= 10
+    assert [200] * 20 == other

@@ -1,24 +1,33 @@
-"""``python -m bench`` runs all measurements, ``python -m bench ingest`` or ``job`` one of them."""
+"""``python -m bench`` runs all measurements, ``python -m bench ingest``, ``job`` or ``report`` one of them."""
 
 from __future__ import annotations
 
 import argparse
 
-from bench import ingest, job
+from bench import ingest, job, report
 
 
 def main() -> None:
     """Parse and run."""
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
-    parser.add_argument("name", nargs="?", choices=["ingest", "job"], help="which one (default: all)")
+    parser.add_argument("name", nargs="?", choices=["ingest", "job", "report"], help="which one (default: all)")
     parser.add_argument("--events", type=int, default=1_000_000, help="job: events to fold (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="times each side runs, in turn (default: %(default)s)")
     parser.add_argument("--seconds", type=int, default=3, help="ingest: length of a load (default: %(default)s)")
+    parser.add_argument(
+        "--users",
+        type=int,
+        nargs="+",
+        default=[10_000, 200_000, 1_000_000],
+        help="report: sizes (default: %(default)s)",
+    )
     arguments = parser.parse_args()
     if arguments.name in {"ingest", None}:
         ingest.run(arguments.rounds, arguments.seconds)
     if arguments.name in {"job", None}:
         job.run(arguments.events, arguments.rounds)
+    if arguments.name in {"report", None}:
+        report.run(arguments.rounds, arguments.users)
 
 
 main()

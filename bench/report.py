@@ -1,0 +1,171 @@
+"""The report against the obvious handler and against a database that makes the body, as PostgREST has it.
+
+All sides run on the same server, in turn, round after round, over the same users; figures are medians. A ratio is how
+many times as long the other side takes: above 1 ours is ahead.
+"""
+
+from __future__ import annotations
+
+import http.client
+import statistics
+import tempfile
+import time
+from collections import defaultdict
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+from urllib.parse import urlsplit
+
+from bench.printing import print_measured
+from bench.report_state import fill_databases, fill_store, user_of
+from bench.serving import Served, served
+from functions.local.valkey import EmbeddedValkey
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
+
+SIDES: Final = ("report", "obvious", "sqlite", "duckdb")
+_SMALL_REPEATS: Final = 40
+_PIECE_BYTES: Final = 262_144
+
+
+class Took(NamedTuple):
+    """One answer."""
+
+    first_s: float
+    """To the first byte of the body."""
+    total_s: float
+    received_bytes: int
+
+
+def run(rounds: int, sizes: list[int]) -> None:
+    """Print all of the report's figures."""
+    with tempfile.TemporaryDirectory(prefix="flyertime-bench-") as name, EmbeddedValkey(Path(name) / "store") as store:
+        for users in sizes:
+            start = _prepared(Path(name), store.url, users)
+            if users == max(sizes):
+                _memory(start, users)
+            with ExitStack() as stack:
+                sides = {side: stack.enter_context(start(side)) for side in SIDES}
+                for wanted in ("json", "csv"):
+                    _whole(sides, users, wanted, rounds)
+                if users == max(sizes):
+                    _small(sides, users, rounds)
+
+
+def _prepared(folder: Path, url: str, users: int) -> Callable[[str], AbstractContextManager[Served]]:
+    """Put users into the store and the databases; return what starts a side."""
+    namespace = f"r{users}"
+    fill_store(url, namespace, users)
+    databases = fill_databases(folder, users)
+    environment = {
+        "FUNCTION_TARGET": "report", "FLYERTIME_REDIS_URL": url, "FLYERTIME_NAMESPACE": namespace,
+        "FLYERTIME_READ_AUTH": "off",
+    }  # fmt: skip
+    commands: dict[str, tuple[str, ...]] = {
+        "report": ("-m", "functions.server", "--host", "127.0.0.1", "--port", "{port}"),
+        "obvious": ("-m", "bench.report_sides.obvious", "{port}"),
+        **{name: ("-m", "bench.report_sides.sql", "{port}", name, str(path)) for name, path in databases.items()},
+    }
+    return lambda side: served(commands[side], environment, "/healthz")
+
+
+def _get(url: str, path: str, headers: Mapping[str, str] | None = None, status: int = 200) -> Took:
+    """Ask on a connection of its own, whose making does not count, and read the answer to its end."""
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=300)
+    connection.connect()
+    started_s = time.perf_counter()
+    connection.request("GET", path, headers=dict(headers or {}))
+    response = connection.getresponse()
+    received_bytes = len(response.read(1))
+    first_s = time.perf_counter() - started_s
+    while piece := response.read1(_PIECE_BYTES):
+        received_bytes += len(piece)
+    total_s = time.perf_counter() - started_s
+    connection.close()
+    if response.status != status:
+        raise SystemExit(f"{url}{path} answered {response.status}")
+    return Took(first_s, total_s, received_bytes)
+
+
+def _in_turn(sides: Mapping[str, Callable[[], Took]], rounds: int) -> dict[str, list[Took]]:
+    took: dict[str, list[Took]] = defaultdict(list)
+    for _ in range(rounds):
+        for side, ask in sides.items():
+            took[side].append(ask())
+    return took
+
+
+def _asking(server: Served, path: str) -> Callable[[], Took]:
+    return lambda: _get(server.url, path)
+
+
+def _print_ahead(name: str, took: Mapping[str, list[Took]], value: Callable[[Took], float], **told: object) -> None:
+    middle = {side: statistics.median(value(each) for each in some) * 1000 for side, some in took.items()}
+    others = {f"{side}_ms": ms for side, ms in middle.items()}
+    ratios = {f"{side}_ratio": ms / middle["report"] for side, ms in middle.items() if side != "report"}
+    print_measured(name, min(ratios.values()), "ratio", **ratios, **others, **told)
+
+
+def _whole(sides: Mapping[str, Served], users: int, wanted: str, rounds: int) -> None:
+    took = _in_turn({side: _asking(server, f"/?format={wanted}") for side, server in sides.items()}, rounds)
+    sizes = {some[0].received_bytes for some in took.values()}
+    told = {"users": users, "rounds": rounds, "mb": max(sizes) / 1e6}
+    _print_ahead(f"report_{wanted}_first_byte", took, lambda each: each.first_s, **told)
+    _print_ahead(f"report_{wanted}_total", took, lambda each: each.total_s, **told)
+
+
+def _small(sides: Mapping[str, Served], users: int, rounds: int) -> None:
+    """What is asked for often: one user, what has not changed, a page, a few numbers."""
+    path = f"/users/{user_of(users // 2)}"
+    took = _in_turn({side: _asking(server, path) for side, server in sides.items()}, _SMALL_REPEATS)
+    _print_ahead("report_one_user", took, lambda each: each.total_s, users=users)
+
+    ours = sides["report"]
+    connection = http.client.HTTPConnection(urlsplit(ours.url).netloc)
+    connection.request("HEAD", "/")
+    etag = connection.getresponse().headers["etag"]
+    connection.close()
+    unchanged = [_get(ours.url, "/", {"if-none-match": etag}, 304).total_s * 1000 for _ in range(_SMALL_REPEATS)]
+    whole_ms = _get(ours.url, "/").total_s * 1000
+    middle_ms = statistics.median(unchanged)
+    print_measured(
+        "report_unchanged", whole_ms / middle_ms, "ratio", unchanged_ms=middle_ms, whole_ms=whole_ms, users=users
+    )
+
+    page = [_get(ours.url, "/?limit=100").total_s * 1000 for _ in range(rounds)]
+    by_hours = [_get(ours.url, "/?limit=100&sort=-hours").total_s * 1000 for _ in range(rounds)]
+    print_measured(
+        "report_page", statistics.median(page), "ms", sorted_by_hours_ms=statistics.median(by_hours), users=users
+    )
+
+    first = {side: [_get(server.url, "/summary")] for side, server in sides.items()}
+    _print_ahead("report_summary_first", first, lambda each: each.total_s, users=users)
+    took = _in_turn({side: _asking(server, "/summary") for side, server in sides.items()}, rounds)
+    _print_ahead("report_summary", took, lambda each: each.total_s, users=users, rounds=rounds)
+
+
+def _memory(start: Callable[[str], AbstractContextManager[Served]], users: int) -> None:
+    """The most that a fresh process holds while it answers with everybody, above what it held idle."""
+    above_mb: dict[str, float] = {}
+    for side in SIDES:
+        for wanted in ("json", "csv"):
+            with start(side) as server:
+                _get(server.url, f"/users/{user_of(0)}")
+                idle_mb = _memory_mb(server.pid, "VmRSS")
+                Path(f"/proc/{server.pid}/clear_refs").write_text("5")  # the peak begins anew
+                _get(server.url, f"/?format={wanted}")
+                above_mb[f"{side}_{wanted}_mb"] = _memory_mb(server.pid, "VmHWM") - idle_mb
+    print_measured(
+        "report_peak_above_idle",
+        max(above_mb["report_json_mb"], above_mb["report_csv_mb"]),
+        "MB",
+        users=users,
+        **above_mb,
+    )
+
+
+def _memory_mb(pid: int, name: str) -> float:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{name}:"))

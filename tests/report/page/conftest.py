@@ -145,10 +145,16 @@ class Visit:
         self.problems: list[str] = []
         """Errors and warnings on the console, which violations of the policy are too, and errors of scripts."""
         self.requests: list[str] = []
-        self.received_bytes = 0
+        self.keys: set[str] = set()
+        """Values of the header that carries the key."""
         page.on("console", self._on_console)
         page.on("pageerror", lambda error: self.problems.append(str(error)))
-        page.on("request", lambda request: self.requests.append(request.url))
+        page.on("request", self._on_request)
+
+    def _on_request(self, request: Any) -> None:
+        self.requests.append(request.url)
+        if "authorization" in request.headers:
+            self.keys.add(request.headers["authorization"])
 
     def _on_console(self, message: Any) -> None:
         if message.type in {"error", "warning"}:

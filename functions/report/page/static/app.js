@@ -20,7 +20,7 @@ async function load({ quiet = false } = {}) {
   if (!quiet) place("status").textContent = "Loading the report …";
   try {
     merchants = await askJson("merchants");
-    merchants.sort((one, other) => other.users - one.users);
+    merchants.sort((one, other) => (other.users ?? 0) - (one.users ?? 0));
     showScopes();
     place("key-form").hidden = true;
     place("report").hidden = false;

@@ -91,7 +91,8 @@ function distributionChart(histogram) {
 }
 
 function merchantsChart(merchants) {
-  const bars = merchants.slice(0, MERCHANTS_SHOWN).map((each) => {
+  const drawn = merchants.filter((each) => each.avg_time_on_flyer_hours !== null).slice(0, MERCHANTS_SHOWN);
+  const bars = drawn.map((each) => {
     const hours = shown.hours(each.avg_time_on_flyer_hours);
     const words = `${each.merchant_id}: ${hours} hours on average, ${shown.count(each.users)} users`;
     return { label: each.merchant_id, value: each.avg_time_on_flyer_hours, words };

@@ -1,0 +1,137 @@
+"""The page of a report that needs a key, in Chromium: where the key goes, and what a merchant's key shows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import httpx2
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+
+from functions.core.access import sha256_of
+from functions.core.read_access import ReadKey
+from tests.report.page.conftest import MERCHANTS, shoot
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from functions.core.settings import Settings
+    from tests.conftest import ServeFunction
+    from tests.report.page.conftest import Look, Visit
+
+MERCHANT = "metro"
+ALL_KEY, MERCHANT_KEY = "ftr_all", "ftr_metro"
+REFUSED = "status of 401"
+
+
+@pytest.fixture(scope="module")
+def url(filled: Settings, serve_function: ServeFunction) -> Iterator[str]:
+    """Address of a report that only its keys read."""
+    lines = (ReadKey("all", sha256_of(ALL_KEY)).line, ReadKey("metro", sha256_of(MERCHANT_KEY), MERCHANT).line)
+    environment = {"FLYERTIME_READ_AUTH": "keys", "FLYERTIME_READ_KEYS": " ".join(lines)}
+    with serve_function("report", filled, **environment) as process:
+        yield process.url
+
+
+def enter(visit: Visit, key: str) -> None:
+    """Type a key and press Enter, as one does."""
+    visit.page.get_by_label("Read key").fill(key)
+    visit.page.keyboard.press("Enter")
+
+
+def expect_refusals(visit: Visit) -> None:
+    """Take out the console's lines on answers of 401, which are the way to a key."""
+    assert all(REFUSED in problem for problem in visit.problems), visit.problems
+    visit.problems.clear()
+
+
+def ask(url: str, key: str, path: str) -> Any:
+    """Return what the report says to a key."""
+    headers = {"authorization": f"Bearer {key}"}
+    return httpx2.get(url + path, headers=headers, trust_env=False).raise_for_status().json()
+
+
+def test_without_a_key_it_asks_for_one_and_shows_nothing(look: Look, url: str) -> None:
+    """The form has the focus, and breaks no rule of accessibility."""
+    with look(url, settle=False) as visit:
+        visit.page.wait_for_selector("#key-form:visible")
+        assert "key" == visit.page.evaluate("document.activeElement.id")
+        assert not visit.page.locator("#report").is_visible()
+        shoot(visit, "key")
+        found = Axe().run(visit.page, options={"resultTypes": ["violations"]})
+        assert [] == [violation["id"] for violation in found.response["violations"]]
+        expect_refusals(visit)
+
+
+def test_a_wrong_key_is_said_so_and_can_be_typed_again(look: Look, url: str) -> None:
+    """An alert beside the field, and the right one goes on from there."""
+    with look(url, settle=False) as visit:
+        visit.page.wait_for_selector("#key-form:visible")
+        enter(visit, "ftr_wrong")
+        visit.page.wait_for_selector("#key-error:not(:empty)")
+        assert ["This key is not valid (any more)."] == visit.texts("#key-error")
+        assert "true" == visit.page.get_by_label("Read key").get_attribute("aria-invalid")
+        expect_refusals(visit)
+        enter(visit, ALL_KEY)
+        visit.settled()
+
+        assert ask(url, ALL_KEY, "/summary")["users"] == visit.numbers("#tiles")[0]
+        expect_refusals(visit)
+
+
+def test_the_key_is_a_header_and_stays_in_the_tab(look: Look, url: str) -> None:
+    """In no address, no cookie and no lasting storage; a reload keeps it, and it can be forgotten."""
+    with look(url, settle=False) as visit:
+        visit.page.wait_for_selector("#key-form:visible")
+        enter(visit, ALL_KEY)
+        visit.settled()
+        visit.page.reload()
+        visit.settled()
+        assert {f"Bearer {ALL_KEY}"} == visit.keys
+        assert not [asked for asked in visit.requests if ALL_KEY in asked]
+        assert ALL_KEY not in visit.page.url
+        assert [] == visit.page.context.cookies()
+        assert ALL_KEY not in visit.page.evaluate("JSON.stringify(localStorage)")
+        assert ALL_KEY not in visit.page.content()
+        visit.page.get_by_role("button", name="Forget key").click()
+        visit.page.wait_for_selector("#key-form:visible")
+
+        assert ALL_KEY not in visit.page.evaluate("JSON.stringify(sessionStorage)")
+        expect_refusals(visit)
+
+
+@pytest.mark.parametrize("fragment", ["", f"#merchant={MERCHANTS[0]}"], ids=["plain", "another"])
+def test_a_merchants_key_shows_that_merchant_and_no_other(look: Look, url: str, fragment: str) -> None:
+    """Its tiles and users; no other's name and no ledger anywhere in the page, also where the address names another."""
+    summary = ask(url, MERCHANT_KEY, "/summary")
+    rows = ask(url, MERCHANT_KEY, "/?limit=25&sort=user_id")["rows"]
+    with look(url, settle=False, fragment=fragment) as visit:
+        visit.page.wait_for_selector("#key-form:visible")
+        enter(visit, MERCHANT_KEY)
+        visit.settled()
+        assert [summary["users"], summary["sessions"], summary["mean_hours"]] == visit.numbers("#tiles")[:3]
+        assert [row["user_id"] for row in rows] == visit.users()
+        assert [MERCHANT] == visit.texts("#scope option")
+        assert visit.page.get_by_label("Merchant", exact=True).is_disabled()
+        assert not visit.page.locator("#ledger").is_visible()
+        assert not visit.page.locator("#merchants").is_visible()
+        text = visit.page.evaluate("document.body.textContent")
+        assert not [name for name in MERCHANTS if name != MERCHANT and name in text]
+        shoot(visit, "merchant")
+        expect_refusals(visit)
+
+
+def test_a_key_that_is_taken_back_ends_the_look(look: Look, filled: Settings, serve_function: ServeFunction) -> None:
+    """The next refresh asks for a key, and shows no numbers any more."""
+    lines = {"FLYERTIME_READ_AUTH": "keys", "FLYERTIME_READ_KEYS": ReadKey("all", sha256_of(ALL_KEY)).line}
+    with serve_function("report", filled, **lines) as process, look(process.url, settle=False) as visit:
+        visit.page.wait_for_selector("#key-form:visible")
+        enter(visit, ALL_KEY)
+        visit.settled()
+        visit.page.evaluate("sessionStorage.setItem('flyertime.read-key', 'ftr_old')")
+        visit.page.get_by_role("button", name="Refresh").click()
+        visit.page.wait_for_selector("#key-form:visible")
+
+        assert not visit.page.locator("#report").is_visible()
+        assert ["This key is not valid (any more)."] == visit.texts("#key-error")
+        expect_refusals(visit)

@@ -163,24 +163,25 @@ def _from_headers(
                 attributes[name[3:]] = _header_text(value)
             except UnicodeDecodeError:
                 faults.append(Fault("bad_attribute", _pointer(name[3:]), "must be UTF-8, percent-encoded"))
+    if content_type := headers.get("content-type"):
+        attributes["datacontenttype"] = content_type
     faults += _faults_of(attributes, max_attribute_bytes)
     data: object = None
     if media_type and not _is_json(media_type):
         faults.append(_NOT_JSON)
     elif body:
         data = _payload(body, faults)
-    return _result(attributes, data, faults, {**attributes, **_as_sent(media_type, data, body)} if faults else None)
+    return _result(attributes, data, faults, {**attributes, **_as_sent(data, body)} if faults else None)
 
 
-def _as_sent(media_type: str, data: object, body: bytes) -> dict[str, object]:
+def _as_sent(data: object, body: bytes) -> dict[str, object]:
     """Return what came in the body, in the terms of the JSON format, for those who look at a refused event."""
-    kind = {"datacontenttype": media_type} if media_type and not _is_json(media_type) else {}
     if data is not None or not body:
-        return {**kind, "data": data}
+        return {"data": data}
     try:
-        return {**kind, "data": body.decode()}
+        return {"data": body.decode()}
     except UnicodeDecodeError:
-        return {**kind, "data_base64": base64.b64encode(body).decode()}
+        return {"data_base64": base64.b64encode(body).decode()}
 
 
 def _header_text(value: str) -> str:

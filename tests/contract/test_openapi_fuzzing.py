@@ -77,8 +77,16 @@ def test_every_operation_of_the_page_is_tried(page: Any) -> None:
     assert set(OPERATIONS) == {(each.ok().method.upper(), each.ok().path) for each in page.get_all_operations()}
 
 
-@pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.value)
-@pytest.mark.parametrize(("method", "path"), OPERATIONS, ids=lambda text: text)
+@pytest.mark.parametrize(
+    ("method", "path", "mode"),
+    [
+        (method, path, mode)
+        for method, path in OPERATIONS
+        for mode in GenerationMode
+        if method == "POST" or mode is GenerationMode.POSITIVE  # the others take no input that could be wrong
+    ],
+    ids=str,
+)
 def test_every_answer_is_one_that_the_page_has(
     ingest: FunctionProcess, page: Any, method: str, path: str, mode: GenerationMode
 ) -> None:
@@ -98,8 +106,6 @@ def test_every_answer_is_one_that_the_page_has(
         assert SENTINEL not in response.text + str(response.headers)
         assert TOKEN not in response.text + str(response.headers)
 
-    if mode is GenerationMode.NEGATIVE and method != "POST":
-        pytest.skip("takes no input that could be wrong")
     try_one()
     assert ingest.process.poll() is None
     assert "Traceback" not in ingest.log.read_text()

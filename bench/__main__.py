@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from bench import ingest, job, report
 
@@ -21,11 +22,19 @@ def main() -> None:
         default=[10_000, 200_000, 1_000_000],
         help="report: sizes (default: %(default)s)",
     )
+    parser.add_argument(
+        "--part", action="append", choices=job.PARTS, help="job: one part, as often as wanted (default: all)"
+    )
+    parser.add_argument(
+        "--keep",
+        type=Path,
+        help="job: folder for what is made up, which a further call with as many events finds there",
+    )
     arguments = parser.parse_args()
     if arguments.name in {"ingest", None}:
         ingest.run(arguments.rounds, arguments.seconds)
     if arguments.name in {"job", None}:
-        job.run(arguments.events, arguments.rounds)
+        job.run(arguments.events, arguments.rounds, tuple(arguments.part or job.PARTS), arguments.keep)
     if arguments.name in {"report", None}:
         report.run(arguments.rounds, arguments.users)
 

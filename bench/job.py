@@ -24,51 +24,53 @@ import numpy as np
 import redis
 
 from bench.printing import print_measured
-from bench.workload import Workload
+from bench.workload import EVENTS_A_USER, Workload
 from functions.core.settings import Settings
 from functions.core.shards import Keys
-from functions.core.span_packing import count_of
+from functions.core.span_packing import HEADER_1, ROW_1, unpack_spans
 from functions.local.valkey import EmbeddedValkey
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PARTS: Final = ("sides", "incremental", "scaling")
+PARTS: Final = ("sides", "incremental", "history", "scaling")
 _TRILLION: Final = 10**12
+_GROWTH: Final = (0.01, 0.1, 1, 3)
+"""Of the events that are asked for, the sizes that show how time grows."""
 
 Took = dict[str, float]
 
 
-def run(events: int, rounds: int, parts: tuple[str, ...] = PARTS) -> None:
+def run(events: int, rounds: int, parts: tuple[str, ...] = PARTS, keep: Path | None = None) -> None:
     """Print what everything takes; ``events`` is the size for the comparison, the others follow from it."""
     with tempfile.TemporaryDirectory(prefix="flyertime-bench-") as name:
+        folder = keep or Path(name)
         if "sides" in parts:
-            _sides(Path(name), events, rounds)
+            _sides(folder, events, rounds)
         if "incremental" in parts:
-            _incremental(Path(name), events, rounds)
+            _incremental(folder, events, rounds)
+        if "history" in parts:
+            _history(folder, events, rounds)
         if "scaling" in parts:
-            _scaling(Path(name), (events // 100, events // 10, events, 3 * events))
+            _scaling(folder, [max(1, round(events * growth)) for growth in _GROWTH])
 
 
 def _sides(folder: Path, events: int, rounds: int) -> None:
     """Fold, reference, history and single processes on the same events, in turn."""
-    workload = Workload(events)
-    workload.write(folder, ndjson=True)
-    filled = _filled(folder / "filled", workload)
-    parquet = str(folder / "parquet")
+    files = _files(folder, events, ndjson=True)
+    filled = _filled(folder, events)
+    parquet = str(files / "parquet")
     took: dict[str, list[Took]] = defaultdict(list)
     for _ in range(rounds):
         with _copy_of(filled) as valkey:
             took["fold"].append(_timed("fold", url=valkey.url))
             held = _state_of(valkey)
-        took["reference_json"].append(_timed("reference", "json", str(folder / "ndjson")))
+        took["reference_json"].append(_timed("reference", "json", str(files / "ndjson")))
         took["reference_parquet"].append(_timed("reference", "parquet", parquet))
         took["history"].append(_timed("history", parquet))
         took["duckdb"].append(_timed("single", "duckdb", parquet))
         took["polars"].append(_timed("single", "polars", parquet))
         _check(took)
-    shutil.rmtree(filled)
-    shutil.rmtree(folder / "ndjson")
     about = {"events": events, "rounds": rounds}
     for part, name in (("seconds", "fold_vs_reference"), ("process_s", "fold_vs_reference_with_start")):
         sides = {side: _median(took[side], part) for side in took}
@@ -84,7 +86,8 @@ def _sides(folder: Path, events: int, rounds: int) -> None:
     print_measured("spark_start_s", _median(took["fold"], "spark_start_s"), "s")
     for name in ("driver_mb", "jvm_mb", "worker_mb"):
         print_measured(f"peak_{name}", _median(took["fold"], name), "MB")
-    print_measured("span_bytes", held["bytes"] / held["spans"], "bytes", **held)
+    old = held.pop("format_1_bytes") / held["spans"]
+    print_measured("span_bytes", held["bytes"] / held["spans"], "bytes", format_1=old, **held)
 
 
 def _incremental(folder: Path, events: int, rounds: int) -> None:
@@ -92,19 +95,15 @@ def _incremental(folder: Path, events: int, rounds: int) -> None:
     more = max(1, events // 100)
     took: dict[str, list[Took]] = defaultdict(list)
     for name, size in (("large", events), ("small", events // 10)):
-        workload = Workload(size)
-        filled = _filled(folder / name, workload)
-        with _served(filled) as valkey:
-            _timed("fold", url=valkey.url)
+        folded, users = _folded(folder, size), size // EVENTS_A_USER
         for number in range(rounds):
-            with _copy_of(filled) as valkey:
+            with _copy_of(folded) as valkey:
                 # Other moments of some of the same users, all over the state.
-                Workload(more, users=workload.users, seed=10 + number).fill(Settings(redis_url=valkey.url))
-                took[name].append(_timed("fold", "--then", str(more), "--users", str(workload.users), url=valkey.url))
-        shutil.rmtree(filled)
-    Workload(events + more).write(folder, ndjson=False)
+                Workload(more, users=users, seed=10 + number).fill(Settings(redis_url=valkey.url))
+                took[name].append(_timed("fold", "--then", str(more), "--users", str(users), url=valkey.url))
+    files = _files(folder, events + more, ndjson=False)
     for _ in range(rounds):
-        took["full"].append(_timed("reference", "parquet", str(folder / "parquet")))
+        took["full"].append(_timed("reference", "parquet", str(files / "parquet")))
     about = {"events": more, "state_events": events, "rounds": rounds}
     full_s = _median(took["full"], "seconds")
     for part, name in (("seconds", "incremental_vs_full"), ("again_s", "incremental_vs_full_lingering")):
@@ -115,31 +114,96 @@ def _incremental(folder: Path, events: int, rounds: int) -> None:
         print_measured(f"{name}_growth", large_s / small_s, "ratio", **growth, **about)
 
 
-def _scaling(folder: Path, sizes: tuple[int, ...]) -> None:
+def _history(folder: Path, events: int, rounds: int) -> None:
+    """The same events as Parquet straight into an empty state, with the time from open to close kept and without."""
+    files = _files(folder, events, ndjson=False)
+    took: dict[str, list[Took]] = defaultdict(list)
+    for _ in range(rounds):
+        for kept in ("on", "off"):
+            with tempfile.TemporaryDirectory(dir=folder) as name, EmbeddedValkey(Path(name)) as valkey:
+                took[kept].append(_timed("backfill", str(files / "parquet"), url=valkey.url, open_to_close=kept))
+    input_bytes = sum(file.stat().st_size for file in (files / "parquet").iterdir())
+    about = {"events": events, "rounds": rounds, "input_bytes_an_event": input_bytes / events}
+    for kept, runs in took.items():
+        seconds = _median(runs, "seconds")
+        cores = len(os.sched_getaffinity(0))
+        print_measured(
+            "backfill", seconds, "s", open_to_close=kept, events_per_core_s=events / seconds / cores,
+            users=runs[-1]["users"], **about,
+        )  # fmt: skip
+
+
+def _scaling(folder: Path, sizes: list[int]) -> None:
     """Time and memory at growing sizes, the line through them, and what it says of a trillion."""
-    seconds = []
+    seconds, store_mb = [], []
     for events in sizes:
-        filled = _filled(folder / "scaling", Workload(events))
-        with _served(filled) as valkey:
+        with _copy_of(_filled(folder, events)) as valkey:
             took = _timed("fold", url=valkey.url)
             with redis.Redis.from_url(valkey.url) as client:
-                memory = client.info("memory")
-        shutil.rmtree(filled)
+                store_mb.append(client.info("memory")["used_memory"] / 2**20)
         seconds.append(took["seconds"])
         about = {name: took[name] for name in ("driver_mb", "jvm_mb", "worker_mb")}
-        print_measured("scaling", took["seconds"], "s", events=events, **about, store_mb=memory["used_memory"] / 2**20)
+        print_measured("scaling", took["seconds"], "s", events=events, **about, store_mb=store_mb[-1])
     slope, intercept = np.polyfit(np.array(sizes) / 1e6, seconds, 1)
+    off = max(
+        abs(slope * events / 1e6 + intercept - took_s) / took_s for events, took_s in zip(sizes, seconds, strict=True)
+    )
     cores = len(os.sched_getaffinity(0))
-    print_measured("scaling_line", float(slope), "s per million events", start_s=float(intercept), cores=cores)
-    core_hours = slope * cores * _TRILLION / 1e6 / 3600
-    print_measured("trillion_core_hours", float(core_hours), "core hours", hours_on_1000_cores=float(core_hours / 1000))
+    print_measured(
+        "scaling_line",
+        float(slope),
+        "s per million events",
+        start_s=float(intercept),
+        cores=cores,
+        largest_error=float(off),
+    )
+    core_hours = float(slope * cores * _TRILLION / 1e6 / 3600)
+    print_measured(
+        "trillion_core_hours",
+        core_hours,
+        "core hours",
+        hours_on_1000_cores=core_hours / 1000,
+        state_tb=store_mb[-1] * 2**20 / sizes[-1] * _TRILLION / 1e12,
+        assumed="time goes on along the line, cores and shards of the store grow alike, ten events a user",
+    )
 
 
-def _filled(folder: Path, workload: Workload) -> Path:
-    """Return a folder of a stopped store whose log holds the events."""
-    with _served(folder) as valkey:
-        workload.fill(Settings(redis_url=valkey.url))
-    return folder
+def _files(folder: Path, events: int, *, ndjson: bool) -> Path:
+    """Return a folder with so many events as Parquet, and as NDJSON where that is wanted."""
+    files = folder / f"files-{events}"
+    if not (files / ("ndjson" if ndjson else "parquet")).exists():
+        shutil.rmtree(files, ignore_errors=True)
+        Workload(events).write(files, ndjson=ndjson)
+    return files
+
+
+def _filled(folder: Path, events: int) -> Path:
+    """Return a folder of a stopped store whose log holds so many events."""
+    filled = folder / f"filled-{events}"
+    if not filled.exists():
+        making = folder / "filled-making"
+        shutil.rmtree(making, ignore_errors=True)
+        with _served(making) as valkey:
+            Workload(events).fill(Settings(redis_url=valkey.url))
+        making.rename(filled)
+    return filled
+
+
+def _folded(folder: Path, events: int) -> Path:
+    """Return a folder of a stopped store whose state holds so many events, folded."""
+    folded = folder / f"folded-{events}"
+    if not folded.exists():
+        making = folder / "folded-making"
+        shutil.rmtree(making, ignore_errors=True)
+        shutil.copytree(_filled(folder, events), making)
+        with _served(making) as valkey:
+            _timed("fold", url=valkey.url)
+            with redis.Redis.from_url(valkey.url) as client:
+                client.bgrewriteaof()
+                while client.info("persistence")["aof_rewrite_in_progress"]:
+                    time.sleep(0.1)
+        making.rename(folded)
+    return folded
 
 
 @contextmanager
@@ -161,13 +225,15 @@ def _copy_of(folder: Path) -> Iterator[EmbeddedValkey]:
 
 
 def _state_of(valkey: EmbeddedValkey) -> dict[str, int]:
-    """Return users, spans and bytes of the packed state."""
-    users = spans = size = 0
+    """Return users, spans and bytes of one shard's packed state, and what these spans took in format 1."""
+    spans = size = old = 0
     with redis.Redis.from_url(valkey.url) as client:
-        for shard in range(int(client.hget(Keys("ft").layout, "shards") or 0)):
-            for value in client.hgetall(Keys("ft").spans(shard)).values():
-                users, spans, size = users + 1, spans + count_of(value), size + len(value)
-    return {"users": users, "spans": spans, "bytes": size}
+        values = client.hvals(Keys("ft").spans(0))
+    for value in values:
+        held = unpack_spans(value)
+        spans, size = spans + len(held), size + len(value)
+        old += HEADER_1.size + sum(ROW_1.size + len(flyer) + len(merchant) for flyer, merchant in held)
+    return {"users": len(values), "spans": spans, "bytes": size, "format_1_bytes": old}
 
 
 def _check(took: dict[str, list[Took]]) -> None:
@@ -182,11 +248,11 @@ def _median(runs: list[Took], part: str) -> float:
     return statistics.median(run[part] for run in runs)
 
 
-def _timed(side: str, *arguments: str, url: str = "") -> Took:
+def _timed(side: str, *arguments: str, url: str = "", open_to_close: str = "on") -> Took:
     started_s = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-m", f"bench.job_sides.{side}", *arguments],
-        env={**os.environ, "FLYERTIME_REDIS_URL": url},
+        env={**os.environ, "FLYERTIME_REDIS_URL": url, "FLYERTIME_OPEN_TO_CLOSE": open_to_close},
         capture_output=True,
         check=False,
         timeout=3600,

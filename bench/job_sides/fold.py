@@ -38,10 +38,10 @@ def main() -> None:
         took |= _peaks(os.getpid())
     if summary.errors:
         raise SystemExit(f"{summary.errors}")
-    print(json.dumps({**took, **asyncio.run(_report(RedisStore(settings)))}))
+    print(json.dumps({**took, **asyncio.run(report_of(RedisStore(settings)))}))
 
 
-async def _report(store: RedisStore) -> dict[str, float]:
+async def report_of(store: RedisStore) -> dict[str, float]:
     """Return how many users are in the report, and the sum of their averages."""
     shards = await store.averages()
     await store.close()
@@ -64,4 +64,5 @@ def _peaks(pid: int) -> dict[str, float]:
     return peaks
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -85,7 +85,7 @@ class Keys:
         return f"{{{self.namespace}:{shard}}}:ledger"
 
     def spans(self, shard: int) -> str:
-        """Hash: user to packed spans; see functions/core/spans.py."""
+        """Hash: user to packed spans; see functions/core/span_packing.py."""
         return self._state(shard, "spans")
 
     def merchants(self, shard: int) -> str:

@@ -305,6 +305,29 @@ def test_a_user_with_a_hundred_thousand_flyers_is_folded(
     assert Totals(50_000 * 60, 50_000, 0, 99_999_000_000, 0, 0, 150_000) == unpack_totals(average)
 
 
+def test_a_user_with_nearly_all_events_is_a_few_bytes(
+    fresh: Callable[[], Settings], fill_log: Callable[[Settings, Iterable[list[Event]]], None]
+) -> None:
+    """One flyer opened or closed every second for two days: rounds bound the work, the tail the state."""
+    settings = fresh()
+    seconds = 2 * 86_400
+    events = [
+        Event(second * 1_000_000, "bot", "flyer_close" if second % 2 else "flyer_open", "f", "m")
+        for second in range(seconds)
+    ]
+    fill_log(settings, [events[start : start + 10_000] for start in range(0, seconds, 10_000)])
+    fill_log(settings, [[Event(1, f"u{number}", "flyer_open", "f", "m")] for number in range(10)])
+    done = fold(settings, 20_000)
+
+    assert max(folded.rounds for folded in done) >= seconds // 20_000
+    assert (
+        Totals(seconds - 1, seconds - 1, 0, (seconds - 1) * 10**6, seconds // 2, seconds // 2, 0)
+        == (stored_totals(settings)["bot"])
+    )
+    assert len(state_of(settings)["bot"]) < 150
+    assert 11 == len(stored_totals(settings))
+
+
 def test_an_event_that_is_too_late_is_in_all_numbers_but_one(
     fresh: Callable[[], Settings], fill_log: Callable[[Settings, Iterable[list[Event]]], None]
 ) -> None:

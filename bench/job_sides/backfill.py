@@ -1,0 +1,31 @@
+"""History from a folder of Parquet into an empty state: from a running Spark to the committed report."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import time
+
+from pyspark.sql import SparkSession
+
+from bench.job_sides.fold import report_of
+from functions.adapters.redis_store import RedisStore
+from functions.core import settings as settings_
+from spark.backfill import Source, backfill
+from spark.session import start_context
+
+
+def main() -> None:
+    """Run, and print the seconds, the number of users and the sum of their averages."""
+    settings = settings_.parse(os.environ)
+    with start_context(settings, "bench", sql=True) as context:
+        spark = SparkSession(context)
+        started_s = time.monotonic()
+        backfill(spark, settings, Source(sys.argv[1], "parquet"), None, None)
+        seconds = time.monotonic() - started_s
+    print(json.dumps({"seconds": seconds, **asyncio.run(report_of(RedisStore(settings)))}))
+
+
+main()

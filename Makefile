@@ -22,6 +22,7 @@ run: setup ## the whole pipeline on this machine until Ctrl-C
 
 test: setup ## all tests
 	@scripts/ensure-chromium
+	@command -v curl >/dev/null || scripts/apt-install curl curl
 	$(BIN)/python -m pytest
 
 lint: $(STAMP) ## ruff and mypy

@@ -1,0 +1,165 @@
+"""What docs/bi.md says of data tools is so: its snippets run as they stand, and all libraries read the same numbers."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import random
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx2
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from functions.core.access import sha256_of
+from functions.core.read_access import ReadKey
+from tests.report.conftest import NAMESPACE, empty
+from tests.report.data_tools import READERS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import redis
+
+    from functions.core.settings import Settings
+    from tests.conftest import ServeFunction
+    from tests.report.conftest import Put
+
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "bi.md").read_text()
+SNIPPETS = re.findall(r"^<!-- runs(?: after \w+)? -->\n```(sh|python)\n(.*?)^```$", DOCUMENT, re.MULTILINE | re.DOTALL)
+SHELL = [code for language, code in SNIPPETS if language == "sh"]
+PYTHON = [code for language, code in SNIPPETS if language == "python"]
+KEY = "ftr_bi"
+FIRST_US = 1_772_438_400_000_000
+USERS = ["ann", "Bob", "ünï 😀", 'a "b", c', "NA", "null", "007", "1e5", *(f"user-{number}" for number in range(2500))]
+COLUMNS = ["avg_time_on_flyer_per_user_hours", "sessions", "total_seconds", "closed_sessions", "unclosed_opens"]
+
+
+@pytest.fixture(scope="module")
+def url(report_settings: Settings, serve_function: ServeFunction) -> Iterator[str]:
+    """Address of a report that needs a key."""
+    assert NAMESPACE == report_settings.namespace
+    line = ReadKey("bi", sha256_of(KEY)).line
+    with serve_function(
+        "report", report_settings, FLYERTIME_READ_AUTH="keys", FLYERTIME_READ_KEYS=line
+    ) as process:  # fmt: skip
+        yield process.url
+
+
+@pytest.fixture
+def rows(url: str, raw_redis: redis.Redis, put: Put) -> list[dict[str, Any]]:
+    """What the report says in JSON, of users with ids that tools like to take for something else."""
+    empty(raw_redis)
+    draw = random.Random(5)
+    totals = {}
+    for user in USERS:
+        sessions = draw.randint(1, 30)
+        closed = draw.randint(0, sessions)
+        totals[user] = (
+            draw.randint(0, 40_000) * sessions,
+            sessions,
+            FIRST_US,
+            FIRST_US + 10**9,
+            60 * closed,
+            closed,
+            1,
+        )
+    put(totals, {"m": totals})
+    said: list[dict[str, Any]] = json.loads(ask(url, "json"))
+    assert len(USERS) == len(said)
+    return said
+
+
+def ask(url: str, wanted: str) -> bytes:
+    """Return the whole wide report in a format."""
+    headers = {"authorization": f"Bearer {KEY}"}
+    return httpx2.get(f"{url}/?format={wanted}&fields=all", headers=headers, trust_env=False).raise_for_status().content
+
+
+def run(code: list[str], url: str, folder: Path) -> str:
+    """Run a snippet as a reader would, at this address, and return what it prints."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "FLYERTIME_READ_KEY": KEY}
+    done = subprocess.run(
+        [part.replace("http://127.0.0.1:8083", url) for part in code],
+        capture_output=True, text=True, timeout=100, cwd=folder, env=environment, check=False,
+    )  # fmt: skip
+    assert 0 == done.returncode, done.stderr
+    assert "" == done.stderr
+    return done.stdout
+
+
+def test_the_document_has_snippets_of_each_kind() -> None:
+    """So that none is left out by the way in which they are found."""
+    assert (2, 8) == (len(SHELL), len(PYTHON))
+    assert len(SNIPPETS) == DOCUMENT.count("<!-- runs")
+
+
+@pytest.mark.parametrize("code", SHELL, ids=lambda code: code.split()[0])
+def test_commands_of_the_document_write_the_report(
+    url: str, rows: list[dict[str, Any]], tmp_path: Path, code: str
+) -> None:
+    """CSV, Parquet and the summary, as files."""
+    run(["sh", "-ec", code], url, tmp_path)
+
+    assert len(rows) + 1 == (tmp_path / "users.csv").read_bytes().count(b"\r\n")
+    assert len(rows) == pq.read_metadata(tmp_path / "users.parquet").num_rows
+    assert len(rows) == json.loads((tmp_path / "summary.json").read_text())["users"]
+
+
+@pytest.mark.parametrize(
+    "code", PYTHON, ids=lambda code: re.findall(r"import (\w+)(?: as \w+)?$", code, re.MULTILINE)[-1]
+)
+def test_python_of_the_document_reads_the_same_numbers(
+    url: str, rows: list[dict[str, Any]], tmp_path: Path, code: str
+) -> None:
+    """Each prints how many users there are and how many seconds in all."""
+    (tmp_path / "users.parquet").write_bytes(ask(url, "parquet"))  # as curl has written it
+
+    assert [len(rows), sum(row["total_seconds"] for row in rows)] == [
+        int(float(number)) for number in run([sys.executable, "-W", "error", "-c", code], url, tmp_path).split()
+    ]
+
+
+def by_user(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    """Return the numbers of each user."""
+    return {row["user_id"]: [row[name] for name in COLUMNS] for row in rows}
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("wanted", ["csv", "parquet", "arrow", "ndjson"])
+def test_every_library_reads_the_same_numbers(
+    url: str, rows: list[dict[str, Any]], tmp_path: Path, reader: str, wanted: str
+) -> None:
+    """From each format that it reads: every id as it is, every number the same."""
+    body = ask(url, wanted)
+    path = tmp_path / f"users.{wanted}"
+    path.write_bytes(body)
+
+    assert by_user(rows) == by_user(READERS[reader](wanted, body, path))
+
+
+@pytest.mark.parametrize("wanted", ["csv", "parquet", "arrow", "ndjson"])
+def test_a_report_of_nobody_has_the_same_columns(url: str, raw_redis: redis.Redis, wanted: str) -> None:
+    """So that a refresh before the first run breaks no model: names and types as ever."""
+    empty(raw_redis)
+    body = ask(url, wanted)
+    if wanted == "ndjson":
+        assert b"" == body
+        return
+    stream = io.BytesIO(body)
+    if wanted == "csv":
+        names = [str(name) for name in pd.read_csv(stream).columns]
+    elif wanted == "parquet":
+        names = pq.read_schema(stream).names
+    else:
+        names = pa.ipc.open_stream(stream).schema.names
+
+    assert {"user_id", "first_seen", "last_seen", "avg_open_to_close_hours", *COLUMNS} == set(names)

@@ -82,7 +82,8 @@ class BoundedProtocol(HttpToolsProtocol):
         """Take a request whose head is complete."""
         self._in_body = True
         self._head_bytes = 0
-        if sum(len(name) + len(value) for name, value in self.headers) + len(self.url) > self.max_head_bytes:
+        # What stands between them counts too, as it does where the head comes in pieces.
+        if sum(len(name) + len(value) + 4 for name, value in self.headers) + len(self.url) > self.max_head_bytes:
             self._head_refused = True
             raise ValueError("the head is too large")  # stops the parser; uvicorn then refuses the request, below
         super().on_headers_complete()

@@ -30,6 +30,7 @@ REQUIRED: Final = ("specversion", "id", "source", "type")
 MAX_FAULTS: Final = 16
 """Of one event that are told: what is wrong with more attributes than that is no event."""
 
+_TEXTS: Final = frozenset({"datacontenttype", "dataschema", "subject"})
 _ATTRIBUTE_NAME: Final = re.compile(r"[a-z0-9]+")
 _INTEGERS: Final = range(-(2**31), 2**31)
 
@@ -240,6 +241,8 @@ def _faults_of(attributes: Mapping[str, object], max_bytes: int) -> list[Fault]:
         elif isinstance(value, dict | list | float) or (isinstance(value, int) and value not in _INTEGERS):
             reason = "must be a string, a boolean or an integer of 32 bits"
             faults.append(Fault("bad_attribute", _pointer(name), reason))
+        elif name in _TEXTS and not isinstance(value, str):
+            faults.append(Fault("bad_attribute", _pointer(name), "must be a string"))
         elif name == "time" and not _is_time(value):
             faults.append(Fault("bad_attribute", "/ce-time", f"must be {timestamps.WANTED}"))
     for name, value in attributes.items():

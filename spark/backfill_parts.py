@@ -98,11 +98,11 @@ def merge_part(
     done = Merged(shard)
     places = spans["place"].to_numpy()
     for _ in range(MAX_SUPERSEDED):
-        ledger = store.ledger(shard)  # before the place: a commit in between makes ours void
+        ledger = store.open_ledger(shard)  # before the place: a commit in between makes ours void
         left = spans.slice(int(np.searchsorted(places, store.backfilled_upto(shard, backfill), "right")))
         if not len(left):
             return done
-        fresh = _fresh(left)
+        fresh = partial_spans(left)
         events = int(fresh.events.sum())
         change = dataclasses.replace(
             change_with(store, ledger, "", events, fresh, lateness_us),
@@ -118,7 +118,8 @@ def merge_part(
     raise FlyertimeError("superseded", f"shard {shard}: overtaken {MAX_SUPERSEDED} times by other runs; try again")
 
 
-def _fresh(spans: pa.Table) -> PartialSpans:
+def partial_spans(spans: pa.Table) -> PartialSpans:
+    """Return rows of history as a merge takes them."""
     user_id, flyer_id, merchant_id = (
         spans[name].combine_chunks().cast(pa.large_string()) for name in ("user_id", "flyer_id", "merchant_id")
     )

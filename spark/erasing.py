@@ -74,6 +74,11 @@ def erase(settings: Settings, store: ErasureStore, user_id: str) -> Receipt:
     _erase_state(store, receipt)
     if archive is not None:
         _erase_archived(store, archive, receipt)
+    # Once more, since a rebuild may have made its generation the live one, and have read the archive before. One that
+    # has not yet begins this shard again: other files are on record than it has read.
+    for generation in store.other_generations():
+        store.erase_state(receipt.shard, user_id.encode(), generation)
+    _erase_state(store, receipt)
     receipt.quarantined_events = asyncio.run(_erase_quarantined(settings, user_id))
     receipt.unfinished_backfills = sorted(
         name for name, record in store.backfills().items() if record["state"] != "done"
@@ -105,13 +110,12 @@ def _erase_pending(store: ErasureStore, receipt: Receipt) -> None:
 
 
 def _erase_state(store: ErasureStore, receipt: Receipt) -> None:
-    store.ledger(receipt.shard)  # which generation is live
     erased = store.erase_state(receipt.shard, receipt.user_id.encode())
     if erased.spans:
         held = span_packing.unpack_spans(erased.spans)
-        receipt.state_spans = len(held)
-        receipt.state_events = sum(span.events for span in held.values())
-    receipt.report_averages = erased.overall + erased.merchants
+        receipt.state_spans += len(held)
+        receipt.state_events += sum(span.events for span in held.values())
+    receipt.report_averages += erased.overall + erased.merchants
     receipt.report_version = erased.version
 
 

@@ -90,7 +90,7 @@ def fold_shard(
     """
     done = Folded(shard)
     in_a_row = 0
-    ledger = store.ledger(shard)
+    ledger = store.open_ledger(shard)
     entries = store.log(shard, ledger.folded_to, upto)
     while done.rounds < most_rounds and position_of(ledger.folded_to) < position_of(upto):
         batch = _read_round(entries, round_events)
@@ -113,7 +113,7 @@ def fold_shard(
             in_a_row += 1
             if in_a_row >= MAX_SUPERSEDED:
                 raise FlyertimeError("superseded", f"shard {shard}: overtaken {MAX_SUPERSEDED} times ({answer.reason})")
-            ledger = store.ledger(shard)
+            ledger = store.open_ledger(shard)
             entries = store.log(shard, ledger.folded_to, upto)
             continue
         done.events += batch.events
@@ -121,7 +121,7 @@ def fold_shard(
         done.late_events += change.late_events
         done.rounds += 1
         in_a_row = 0
-        ledger = store.ledger(shard)
+        ledger = store.open_ledger(shard)
     return done
 
 

@@ -41,7 +41,7 @@ def merge_files(store: ArchiveStore, archive: Archive, shard: int, *, everything
 
     Killed at any moment it leaves a file that is not on record, or some that are no more: `sweep` finds them.
     """
-    if not everything and store.ledger(shard).loose < naming.FAN:
+    if not everything and (store.ledger(shard).loose < naming.FAN or store.is_being_rebuilt()):
         return 0
     went = 0
     ledger, files = store.archive_books(shard)

@@ -41,6 +41,7 @@ COMMANDS: Final = {
     "archive": "spark.archive_command",
     "erase": "spark.erase_command",
     "verify": "spark.verify_command",
+    "rebuild": "spark.rebuild_command",
 }
 """What else this file does, by its first argument; a fold loads none of it."""
 

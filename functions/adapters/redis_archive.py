@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from functions.core.ledger import ShardLedger
 
+REBUILD_S: Final = 86_400
+"""Files are not merged for so long after a rebuild has begun, which would have to begin the shard again."""
 _SWAP: Final = load_script("swap_files")
 _BOOKS: Final = load_script("archive_books")
 
@@ -58,6 +60,12 @@ class ArchiveStore(HistoryStore):
             arguments += (file.path, file.record)
         reply = self._call(_SWAP, [self.keys.ledger(ledger.shard), self.keys.archive(ledger.shard)], arguments)
         return bool(reply[0] == 1)
+
+    def is_being_rebuilt(self) -> bool:
+        """Tell whether somebody reads all of the archive's files just now, or did not come to the end of it today."""
+        with translated_errors():
+            held: Any = self._redis.hmget(self.keys.layout, ["building", "building_since"])
+        return held[0] is not None and self.now_ms() // 1000 - int(held[1] or 0) < REBUILD_S
 
     def nothing_loose(self, shard: int) -> None:
         """Say that there is nothing to merge just now."""

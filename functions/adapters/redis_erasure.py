@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from functions.adapters.redis_archive import ArchiveStore
 from functions.adapters.redis_client import load_script, translated_errors
+from functions.core import shards as sharding
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,12 +48,25 @@ class ErasureStore(ArchiveStore):
         names = [keys.ledger(ledger.shard), keys.events(ledger.shard), keys.erasing(ledger.shard)]
         return bool(self._call(_ERASE_PENDING, names, arguments))
 
-    def erase_state(self, shard: int, user: bytes) -> ErasedState:
-        """Take a user out of the live state and the report, overall and every merchant's."""
-        keys = self.keys
+    def erase_state(self, shard: int, user: bytes, generation: int | None = None) -> ErasedState:
+        """Take a user out of state and report, overall and every merchant's, by default of the live generation.
+
+        Waits while a rebuild switches to its own.
+        """
+        while True:
+            self.open_ledger(shard)
+            keys = self.keys if generation is None else sharding.Keys(self.keys.namespace, generation)
+            with translated_errors():
+                held: Any = self._redis.smembers(keys.merchants(shard))
+            merchants = sorted(held)
+            names = [keys.ledger(shard), keys.spans(shard), keys.averages(shard), keys.versions(shard)]
+            names += [keys.averages(shard, merchant.decode()) for merchant in merchants]
+            if reply := self._call(_ERASE_USER, names, [user, *merchants]):
+                return ErasedState(*reply)
+
+    def other_generations(self) -> list[int]:
+        """Return all generations but the live one: of rebuilds that go on, that ended, or that broke off."""
         with translated_errors():
-            held: Any = self._redis.smembers(keys.merchants(shard))
-        merchants = sorted(held)
-        names = [keys.ledger(shard), keys.spans(shard), keys.averages(shard), keys.versions(shard)]
-        names += [keys.averages(shard, merchant.decode()) for merchant in merchants]
-        return ErasedState(*self._call(_ERASE_USER, names, [user, *merchants]))
+            held: Any = self._redis.hmget(self.keys.layout, ["generations", "generation"])
+        last, live = (int(value or 0) for value in held)
+        return [generation for generation in range(last + 1) if generation != live]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,8 +26,13 @@ if TYPE_CHECKING:
 
 _COMMIT: Final = load_script("commit")
 _LEDGER: Final = load_script("ledger")
+GENERATION: Final = load_script("generation")
+_LIFT_FENCE: Final = load_script("lift_fence")
 
+_FENCE_POLL_S: Final = 0.02
 ENTRIES_A_READ: Final = 1000
+FENCE_S: Final = 30.0
+"""A fence that stands longer is lifted by who waits: whoever put it up is gone, or too slow."""
 USERS_A_READ: Final = 20_000
 RUNS_KEPT: Final = 1000
 
@@ -147,6 +153,34 @@ class ShardStore:
         if int(held or 0) != self.keys.generation:
             self.keys = sharding.Keys(self._settings.namespace, int(held or 0))
         return ledger
+
+    def open_ledger(self, shard: int) -> ShardLedger:
+        """Return the shard's books when commits are let through, waiting for that while a rebuild switches to its own.
+
+        Raises:
+            UnavailableError: The store does not answer.
+        """
+        fence, since_s = 0, 0.0
+        while True:
+            ledger = self.ledger(shard)
+            if not ledger.fence:
+                return ledger
+            if ledger.fence != fence:
+                fence, since_s = ledger.fence, time.monotonic()
+            elif time.monotonic() - since_s >= FENCE_S:
+                self.give_up_switch(fence)
+                self.lift_fence(shard, fence)
+            time.sleep(_FENCE_POLL_S)
+
+    def give_up_switch(self, generation: int) -> None:
+        """Take care that a generation does not become live, unless it is."""
+        self._call(GENERATION, [self.keys.layout], ["cancel", generation])
+
+    def lift_fence(self, shard: int, generation: int) -> None:
+        """Let commits through again; it must be decided whether the generation is live."""
+        with translated_errors():
+            held: Any = self._redis.hget(self.keys.layout, "generation")
+        self._call(_LIFT_FENCE, [self.keys.ledger(shard)], [generation, int(int(held or 0) == generation)])
 
     def log(self, shard: int, after: str, upto: str) -> Iterator[tuple[str, bytes]]:
         """Yield (id, packed entry) of the log's entries after one id up to and including another, oldest first."""

@@ -31,7 +31,7 @@ LAYOUT_FORMAT: Final = 1
 
 _COUNTS: Final = (
     *("accepted", "duplicate", "folded", "erased", "commits", "version", "backfilled"),
-    *("archived", "archived_erased", "history_archived", "history_archived_erased", "swaps", "loose"),
+    *("archived", "archived_erased", "history_archived", "history_archived_erased", "swaps", "loose", "fence"),
 )
 """Fields of a ledger that are whole numbers."""
 

@@ -45,6 +45,8 @@ class ShardLedger:
     """Bumped whenever files of the archive take the place of others."""
     loose: int = 0
     """Files put on record since."""
+    fence: int = 0
+    """Generation for whose switch no commit is let through; 0 where all are."""
     oldest_pending_ms: int | None = None
     """When Redis received the oldest pending event; None where nothing is pending."""
     newest_id: str | None = None

@@ -43,6 +43,7 @@ MAY_IMPORT = {
         "functions.adapters.redis_archive",
         "functions.adapters.redis_checks",
         "functions.adapters.redis_erasure",
+        "functions.adapters.redis_generations",
         "functions.adapters.redis_quarantine",
         "spark",
     },
@@ -76,7 +77,7 @@ READS_ENVIRONMENT = (
     "functions.serving", "functions.asgi", "functions.server", "functions.cli", "functions.local.",
     "functions.trigger.main", "functions.adapters.spark_local",
     "spark.main", "spark.tasks", "spark.sources", "spark.session", "spark.backfill",
-    "spark.commands",
+    "spark.commands", "spark.rebuild_command",
 )  # fmt: skip
 
 

@@ -23,11 +23,14 @@
 --       11.. name of a merchant and the pairs of its averages, in turn
 --
 -- Returns {1, commits, version} where it wrote, {0, reason} where it changed nothing: 'changed' when another commit came
--- first, 'log lost' when the log no longer holds what the task folded (the store was set back).
+-- first, 'fenced' while a rebuild switches to its own state, 'log lost' when the log no longer holds what the task folded (the store was set back).
 
 local token = redis.call('HGET', KEYS[1], 'commits') or '0'
 if token ~= ARGV[1] then
   return { 0, 'changed' }
+end
+if redis.call('HEXISTS', KEYS[1], 'fence') == 1 then
+  return { 0, 'fenced' } -- another generation is about to become the live one
 end
 local folded_to, events = ARGV[2], tonumber(ARGV[3])
 if folded_to ~= '' then

@@ -8,9 +8,12 @@
 -- ARGV  1  the user
 --       2.. merchants
 --
--- Returns {the user's packed spans or '', averages removed overall (0 or 1), merchants whose averages had the user,
+-- Returns {} while the shard is fenced; else {the user's packed spans or '', averages removed overall (0 or 1), merchants whose averages had the user,
 -- version of the shard's part of the report, which does not have the user}.
 
+if redis.call('HEXISTS', KEYS[1], 'fence') == 1 then
+  return {} -- another generation, which may have the user, is about to become the live one
+end
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local function set_version(key, field)

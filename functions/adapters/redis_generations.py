@@ -1,0 +1,109 @@
+"""The store as a rebuild uses it: another generation of the state beside the live one, and the switch to it.
+
+Who is live is one field of the layout, which readers and runs look at. Each shard is fenced while that is decided: a
+commit would be in one generation only. Whoever finds a fence that nobody lifts asks the layout, and lifts it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from functions.adapters.redis_archive import ArchiveStore
+from functions.adapters.redis_client import load_script, translated_errors
+from functions.adapters.redis_shard import GENERATION
+from functions.adapters.redis_store import ledger_from
+from functions.core import shards as sharding
+
+if TYPE_CHECKING:
+    from functions.core.ledger import ShardLedger
+    from functions.core.settings import Settings
+
+_FENCE: Final = load_script("fence")
+_BEGIN_SHARD: Final = load_script("begin_shard")
+_LEDGER: Final = load_script("ledger")
+MERCHANTS_A_STEP: Final = 500
+
+
+class BuildingKeys(sharding.Keys):
+    """The keys of a generation that is not live: its books are its own."""
+
+    __slots__ = ()
+
+    def ledger(self, shard: int) -> str:
+        """Hash: the generation's counters."""
+        return self._state(shard, "built")
+
+    def backfilled(self, shard: int) -> str:
+        """Hash: path of a file of the archive to how many of its rows are counted."""
+        return self._state(shard, "counted")
+
+
+class BuildingStore(ArchiveStore):
+    """A shard store of a generation that is not live; its commits go there."""
+
+    def __init__(self, settings: Settings, generation: int) -> None:
+        super().__init__(settings)
+        self.keys = BuildingKeys(settings.namespace, generation)
+
+    def ledger(self, shard: int) -> ShardLedger:
+        """Return the generation's books."""
+        return ledger_from(shard, self._call(_LEDGER, [self.keys.ledger(shard), self.keys.events(shard)], []))
+
+    def counted(self, shard: int) -> dict[str, int]:
+        """Return how many rows of each file are counted."""
+        with translated_errors():
+            held: Any = self._redis.hgetall(self.keys.backfilled(shard))
+        return {path.decode(): int(rows) for path, rows in held.items()}
+
+    def forget_counted(self, shard: int) -> None:
+        """Delete what tells which files are counted: nobody builds this generation any more."""
+        with translated_errors():
+            self._redis.unlink(self.keys.backfilled(shard))
+
+    def begin_shard(self, shard: int, commits: int, swaps: int) -> bool:
+        """Make the generation's part of a shard empty; tell whether nobody else has gone on with it."""
+        with translated_errors():
+            held: Any = self._redis.smembers(self.keys.merchants(shard))
+        keys = self.keys
+        names = [keys.spans(shard), keys.averages(shard), keys.versions(shard), keys.backfilled(shard)]
+        names += [*(keys.averages(shard, merchant.decode()) for merchant in held), keys.merchants(shard)]
+        return bool(self._call(_BEGIN_SHARD, [keys.ledger(shard), *names], [commits, swaps]))
+
+
+class GenerationStore(ArchiveStore):
+    """An archive's store that also begins, switches and drops generations."""
+
+    def begin_generation(self) -> int:
+        """Return the number of a generation that nobody has used, and that alone may become the live one next."""
+        return int(self._call(GENERATION, [self.keys.layout], ["begin", ""]))
+
+    def switch_to(self, generation: int) -> bool:
+        """Make a generation the live one; tell whether it is, or another one has been begun meanwhile."""
+        return bool(self._call(GENERATION, [self.keys.layout], ["switch", generation]) == generation)
+
+    def fence(self, ledger: ShardLedger, built: ShardLedger, generation: int) -> bool:
+        """Let no commit through, unless the shard or the generation has changed since their books were read."""
+        keys = [self.keys.ledger(ledger.shard), BuildingKeys(self.keys.namespace, generation).ledger(ledger.shard)]
+        return bool(self._call(_FENCE, keys, [ledger.commits, ledger.swaps, built.commits, generation]))
+
+    def dead_generations(self) -> list[int]:
+        """Return those that are neither live nor being built; some may hold nothing any more."""
+        with translated_errors():
+            held: Any = self._redis.hmget(self.keys.layout, ["generations", "generation", "building"])
+        last, live, building = (int(value or 0) for value in held)
+        return [generation for generation in range(last + 1) if generation not in {live, building or live}]
+
+    def drop_generation(self, shard: int, generation: int) -> None:
+        """Delete what a generation that is not live holds of a shard, in bounded steps."""
+        keys = BuildingKeys(self.keys.namespace, generation)
+        merchants = keys.merchants(shard)
+        while True:
+            with translated_errors():
+                some: Any = self._redis.srandmember(merchants, MERCHANTS_A_STEP)
+                if not some:
+                    break
+                self._redis.unlink(*(keys.averages(shard, merchant.decode()) for merchant in some))
+                self._redis.srem(merchants, *some)
+        with translated_errors():
+            names = [keys.spans(shard), keys.averages(shard), keys.versions(shard), keys.backfilled(shard)]
+            self._redis.unlink(*names, keys.ledger(shard))

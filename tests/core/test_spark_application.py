@@ -148,8 +148,9 @@ def test_every_setting_that_the_job_reads_is_handed_on() -> None:
     read = {name for source in sources for name in re.findall(r"settings\.([a-z]\w+)", source.read_text())}
     fields = {field.name for field in dataclasses.fields(Settings)}
 
-    # The password comes from a Secret, the master from spark-submit; trigger starts no backfill.
+    # The password comes from a Secret, the master from spark-submit; trigger starts no backfill; appends are ingest's.
     apart = {"redis_password", "spark_master", "max_field_bytes", "max_future_s"}
+    apart |= {"durability", "durability_timeout_s"}
     assert {"redis_url", "round_events"} < read & fields <= {*JOB_SETTINGS, *apart}
 
 

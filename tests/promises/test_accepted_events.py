@@ -86,7 +86,7 @@ def test_redis_hangs_for_longer_than_anybody_waits(make_server: MakeServer, serv
     ("ratio", "code"), [("0.9", "store_nearly_full"), ("1.0", "store_full")], ids=["told beforehand", "told by Redis"]
 )
 def test_redis_runs_full(make_server: MakeServer, serve_function: ServeFunction, ratio: str, code: str) -> None:
-    """Senders wait, and a fold still can; where nobody looks beforehand the store itself refuses. With room, all is in."""
+    """Senders wait, and a fold still works; where nobody looks beforehand the store refuses. With room, all is in."""
     limits = {"FLYERTIME_MAX_STORE_MEMORY_RATIO": ratio, **QUICK}
     with (
         make_server({"maxmemory-policy": "noeviction"}) as server,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import chain, compress
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from functions.core.spans import NOT_KEPT, TOTALS, TOTALS_FORMAT, average_hours, unpack_totals
 
@@ -104,10 +104,17 @@ def hundredths_of(seconds: Sequence[int], sessions: Sequence[int]) -> list[int]:
 
 
 def _closed_hundredths(rows: UserRows) -> list[int | None]:
-    return [
-        hundredths_of((total,), (count,))[0] if total is not None and count else None
+    known = [
+        total is not None and bool(count)
         for total, count in zip(rows.closed_seconds, rows.closed_sessions, strict=True)
     ]
+    hundredths = iter(
+        hundredths_of(
+            cast("Sequence[int]", [*compress(rows.closed_seconds, known)]),
+            cast("Sequence[int]", [*compress(rows.closed_sessions, known)]),
+        )
+    )
+    return [next(hundredths) if there else None for there in known]
 
 
 _COLUMNS: Final[dict[str, Callable[[UserRows], Sequence[Any]]]] = {

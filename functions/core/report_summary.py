@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from functions.core.report_rows import hundredths_of
 
@@ -46,9 +46,10 @@ class Summary:
         self.seconds += sum(rows.seconds)
         self.closed_sessions = _sum(self.closed_sessions, rows.closed_sessions)
         self.unclosed = _sum(self.unclosed, rows.unclosed)
-        self.hundredths.update(
-            value if value < _COARSE_FROM else value // _COARSE * _COARSE for value in rows.hundredths()
-        )
+        values = rows.hundredths()
+        if len(rows) and max(values) >= _COARSE_FROM:
+            values = [value if value < _COARSE_FROM else value // _COARSE * _COARSE for value in values]
+        self.hundredths.update(values)
 
     def merge(self, other: Summary) -> None:
         """Add the users of another one; nobody may be in both."""
@@ -125,8 +126,7 @@ def _histogram(values: Iterable[tuple[int, int]], least_users: int) -> list[dict
     return [{"from_hours": start, "to_hours": end, "users": users} for start, end, users in buckets]
 
 
-def _sum(total: int | None, numbers: Iterable[int | None]) -> int | None:
-    numbers = list(numbers)
+def _sum(total: int | None, numbers: Sequence[int | None]) -> int | None:
     if total is None or None in numbers:
         return None
-    return total + sum(number for number in numbers if number is not None)
+    return total + sum(cast("Sequence[int]", numbers))

@@ -15,7 +15,7 @@ from functions.core.report_columns import USER_COLUMN
 from functions.core.report_cursor import Position, read_cursor, write_cursor
 from functions.core.report_query import KEY_PARAMETERS, Order
 from functions.core.report_rows import joined
-from functions.report.reading import first_rows, in_order, in_shards
+from functions.report.reading import first_rows, in_id_order, in_shards
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -31,9 +31,6 @@ if TYPE_CHECKING:
 
 MAX_SORTED_ROWS: Final = 50_000
 """Of a table that is sorted by numbers and not asked for in pages."""
-
-ROWS_A_PASS: Final = 100_000
-"""Of a table in the order of ids: everything is read once for each so many."""
 
 
 def order_of(query: TableQuery, view: View) -> Order | None:
@@ -58,7 +55,7 @@ async def whole_table(
     if order is None:
         slices = in_shards(store, state, view, query.filters)
     elif order.by_id:
-        slices = in_order(store, state, view, query.filters, order, ROWS_A_PASS)
+        slices = in_id_order(store, state, view, query.filters, descending=order.descending)
     else:
         slices = _sorted_by_number(store, state, view, query, order)
     yield encoder.begin()

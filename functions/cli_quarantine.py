@@ -298,7 +298,7 @@ def _summary(books: Books, settings: Settings) -> str:
     ]
     if books.pushed_out or books.over_share:
         lines.append(
-            f"lost to the caps: {books.pushed_out:,} pushed out by newer ones, {books.over_share:,} not kept since "
-            "their key, or their fault, had half of the room"
+            f"lost to the caps: {books.pushed_out:,} pushed out by newer ones, {books.over_share:,} by newer ones of "
+            "their own key, or with their own fault, which had half of the room"
         )
     return "\n".join(f"   {line}" for line in lines)

@@ -90,7 +90,7 @@ COUNTED: Final[tuple[Instrument[Any], ...]] = (
 
 for _verdict in ("accepted", "duplicate", "rejected", "retry"):
     EVENTS.of(_verdict)  # there from the start, so that the first one is an increase
-for _result in ("kept", "over_share", "no_room", "too_large", "too_many", "unavailable"):
+for _result in ("kept", "no_room", "too_large", "too_many", "unavailable"):
     QUARANTINE.of(_result)
 
 active_requests: Final[Count] = ACTIVE.of()

@@ -48,8 +48,8 @@ QUARANTINED: Final = Gauge("flyertime_quarantined_events", "rejected events kept
 QUARANTINED_BYTES: Final = Gauge("flyertime_quarantine_bytes", "bytes that they take in the store")
 QUARANTINE_BOOKED: Final = Gauge(
     "flyertime_quarantine_booked_events_total",
-    "rejected events by the store's books: kept, pushed out by newer ones, over their sender's share, redriven, "
-    "discarded, erased with their user",
+    "rejected events by the store's books: kept, pushed out by newer ones of anybody or, over their share, of the same "
+    "sender, redriven, discarded, erased with their user",
     "counter",
     ("state",),
 )

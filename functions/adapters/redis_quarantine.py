@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from functions.core.quarantine import Record
     from functions.core.settings import Settings
 
-OVER_SHARE: Final = "over_share"
 NO_ROOM: Final = "no_room"
 PAGE_ENTRIES: Final = 200
 
@@ -60,7 +59,7 @@ class Books(NamedTuple):
     pushed_out: int = 0
     """By newer ones, since there was no more room."""
     over_share: int = 0
-    """Not kept, since their key's, or their mistake's, share was used up."""
+    """By newer ones of the same key, or the same mistake, which had half of the room already."""
     redriven: int = 0
     discarded: int = 0
     erased: int = 0
@@ -82,7 +81,7 @@ class Quarantine:
 
     @metrics.timed_trip("quarantine_add")
     async def add(self, records: Sequence[tuple[Record, bytes]]) -> list[str]:
-        """Keep events, in one trip; return for each the id of its entry, or `OVER_SHARE` or `NO_ROOM`.
+        """Keep events, in one trip; return for each the id of its entry, or `NO_ROOM`.
 
         Args:
             records: Each with its packed form.

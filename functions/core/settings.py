@@ -125,7 +125,9 @@ class Settings:
         86_400, "seconds; an event whose timestamp is further ahead of our clock is rejected; 0: any is taken", low=0
     )
     quarantine_max_events: int = _setting(
-        10_000, "rejected events kept for a fix, the newest; one key's take half at most; 0: none is kept", low=0
+        10_000,
+        "rejected events kept for a fix, the newest; no key pushes the others out of half of it; 0: none is kept",
+        low=0,
     )
     quarantine_max_bytes: int = _setting(33_554_432, "bytes that they may take in the store, all together", low=65_536)
     quarantine_max_event_bytes: int = _setting(

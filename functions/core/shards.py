@@ -64,8 +64,9 @@ class Keys:
 
     @property
     def quarantine_parts(self) -> list[str]:
-        """What goes with it: names, fixes, groups and books, as functions/adapters/lua/quarantine_add.lua has them."""
-        return [self.quarantine, *(f"{self.quarantine}:{part}" for part in ("names", "fixes", "groups", "books"))]
+        """It and what goes with it; functions/adapters/lua/quarantine_add.lua says what each is."""
+        parts = ("names", "fixes", "groups", "books", "order")
+        return [self.quarantine, *(f"{self.quarantine}:{part}" for part in parts)]
 
     @property
     def backfills(self) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from functions.adapters import metrics
-from functions.adapters.redis_quarantine import NO_ROOM, OVER_SHARE, Quarantine
+from functions.adapters.redis_quarantine import NO_ROOM, Quarantine
 from functions.core.errors import FlyertimeError
 from functions.core.quarantine import new_record, packed
 
@@ -71,7 +71,7 @@ class Quarantining:
             metrics.QUARANTINE.of("unavailable").add(len(records))
             return kept
         for place, answer in zip(records, answers, strict=True):
-            if answer in {OVER_SHARE, NO_ROOM}:
+            if answer == NO_ROOM:
                 metrics.QUARANTINE.of(answer).add()
             else:
                 metrics.QUARANTINE.of("kept").add()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
-from functions.adapters.redis_quarantine import NO_ROOM, OVER_SHARE, Quarantine
+from functions.adapters.redis_quarantine import NO_ROOM, Quarantine
 from functions.core.errors import Fault, MisconfiguredError, RequestRefusedError
 from functions.core.quarantine import new_record, packed
 
@@ -109,31 +109,60 @@ def test_bytes_have_a_cap_too(settings: Settings, raw_redis: redis.Redis) -> Non
         assert books.bytes <= 65_536
     entries: Any = raw_redis.xrange(f"{{{settings.namespace}}}:quarantine")
 
-    assert books.bytes == sum(len(fields[b"r"]) + 256 for _, fields in entries)
+    assert books.bytes == sum(len(fields[b"r"]) + 320 for _, fields in entries)
     assert [str(i) for i in range(40 - len(entries), 40)] == held(small)
     assert 40 - len(entries) == books.pushed_out > 20
 
 
-def test_no_key_has_more_than_half(settings: Settings) -> None:
-    """A broken app fills its half, and what others sent stays."""
+def test_a_key_that_has_half_pushes_out_its_own(settings: Settings) -> None:
+    """A broken app goes on and on; what others sent stays, and of its own the newest."""
     small = replace(settings, quarantine_max_events=10)
-    add(small, rejected("other", key="other"))
-    answers = add(small, *(rejected(str(i)) for i in range(20)))
+    add(small, *(rejected(f"other{i}", key="other") for i in range(5)))
+    for i in range(40):
+        add(small, rejected(str(i)))
 
-    assert [OVER_SHARE] * 15 == answers[5:]
-    assert OVER_SHARE not in answers[:5]
-    assert "other" in held(small)
-    assert 15 == with_quarantine(small, Quarantine.books).over_share
+    assert [*(f"other{i}" for i in range(5)), *map(str, range(35, 40))] == held(small)
+    books = with_quarantine(small, Quarantine.books)
+    assert (35, 0) == (books.over_share, books.pushed_out)
 
 
-def test_without_keys_no_mistake_has_more_than_half(settings: Settings) -> None:
+def test_room_that_nobody_wants_is_anybodys(settings: Settings) -> None:
+    """One key alone has all of it, and makes way for others up to their half."""
+    small = replace(settings, quarantine_max_events=10)
+    add(small, *(rejected(str(i)) for i in range(20)))
+    assert [str(i) for i in range(10, 20)] == held(small)
+    add(small, *(rejected(f"other{i}", key="other") for i in range(8)))
+
+    assert [*map(str, range(15, 20)), *(f"other{i}" for i in range(3, 8))] == held(small)
+
+
+def test_without_keys_a_mistake_that_has_half_pushes_out_its_own(settings: Settings) -> None:
     """An app on many devices sends from many sources, and makes one mistake."""
     small = replace(settings, quarantine_max_events=10)
-    add(small, rejected("other", key=None, code="bad_timestamp"))
-    answers = add(small, *(rejected(str(i), key=None) for i in range(20)))
+    add(small, *(rejected(f"other{i}", key=None, code="bad_timestamp") for i in range(5)))
+    add(small, *(rejected(str(i), key=None) for i in range(40)))
 
-    assert 15 == answers.count(OVER_SHARE)
-    assert "other" in held(small)
+    assert [*(f"other{i}" for i in range(5)), *map(str, range(35, 40))] == held(small)
+
+
+def test_bytes_are_shared_too(settings: Settings) -> None:
+    """Few large events of one key do not push out many small ones of another."""
+    small = replace(settings, quarantine_max_bytes=65_536)
+    add(small, *(rejected(f"small{i}", key="other") for i in range(40)))
+    for i in range(40):
+        add(small, rejected(str(i), filling="x" * 5000))
+
+    assert 40 == sum(str(name).startswith("small") for name in held(small))
+    assert "39" == held(small)[-1]
+
+
+def test_what_is_larger_than_half_pushes_nothing_out(settings: Settings) -> None:
+    """It is not kept, and all others stay."""
+    small = replace(settings, quarantine_max_bytes=65_536)
+    add(small, rejected("1"), rejected("2"))
+
+    assert [NO_ROOM] == add(small, rejected("3", filling="x" * 40_000))
+    assert ["1", "2"] == held(small)
 
 
 def test_a_lowered_cap_is_reached_in_steps(settings: Settings) -> None:
@@ -173,11 +202,11 @@ def test_a_correction_stands_beside_the_event(settings: Settings) -> None:
 def test_what_is_removed_frees_its_share_and_its_name(settings: Settings) -> None:
     """Everything that was booked for it is gone, so the same event can be kept again."""
     small = replace(settings, quarantine_max_events=4)
-    ids = add(small, rejected("1"), rejected("2"))
-    assert [OVER_SHARE] == add(small, rejected("3"))
+    ids = add(small, rejected("1"), rejected("2"), rejected("other", key="other"), rejected("another", key="other"))
 
-    assert 2 == with_quarantine(small, lambda quarantine: quarantine.remove([*ids, "1-1"], "discarded"))
-    assert OVER_SHARE not in add(small, rejected("3"), rejected("1"))
+    assert 2 == with_quarantine(small, lambda quarantine: quarantine.remove([*ids[:2], "1-1"], "discarded"))
+    add(small, rejected("1"), rejected("3"))
+    assert ["other", "another", "1", "3"] == held(small)
 
 
 def test_an_empty_quarantine_leaves_no_books_open(settings: Settings, raw_redis: redis.Redis) -> None:
@@ -187,7 +216,7 @@ def test_an_empty_quarantine_leaves_no_books_open(settings: Settings, raw_redis:
 
     prefix = f"{{{settings.namespace}}}:quarantine"
     assert 0 == with_quarantine(settings, Quarantine.books).bytes
-    assert [] == [part for part in ("names", "fixes", "groups") if raw_redis.exists(f"{prefix}:{part}")]
+    assert [] == [part for part in ("names", "fixes", "groups", "order") if raw_redis.exists(f"{prefix}:{part}")]
 
 
 def test_a_user_is_erased_wherever_an_event_names_them(settings: Settings) -> None:

@@ -106,6 +106,7 @@ def test_a_share_is_a_keys_or_a_mistakes() -> None:
     """Where there are keys, they tell the senders apart; else the mistakes do."""
     assert "key:app" == group_of(new_record(FAULTS, {}, key="app"))
     assert "fault:missing:/event" == group_of(new_record(FAULTS, {}))
+    assert "fault:bad_attribute_name:" == group_of(new_record((Fault("bad_attribute_name", "/ce-x-1", "r"),), {}))
 
 
 def test_what_cannot_be_written_down_says_so() -> None:

@@ -6,7 +6,7 @@
 --
 -- Returns how many of them were there.
 
-local OVERHEAD_BYTES = 256 -- as in quarantine_add
+local OVERHEAD_BYTES = 320 -- as in quarantine_add
 
 local removed = 0
 for i = 2, #ARGV do
@@ -17,6 +17,8 @@ for i = 2, #ARGV do
     redis.call('XDEL', KEYS[1], ARGV[i])
     redis.call('HDEL', KEYS[2], fields[2])
     redis.call('HDEL', KEYS[3], ARGV[i])
+    local moment, number = string.match(ARGV[i], '(%d+)-(%d+)')
+    redis.call('ZREM', KEYS[6], fields[4] .. '\0' .. moment .. '-' .. string.rep('0', 20 - #number) .. number)
     if redis.call('HINCRBY', KEYS[4], 'e:' .. fields[4], -1) <= 0 then
       redis.call('HDEL', KEYS[4], 'e:' .. fields[4], 'b:' .. fields[4])
     else

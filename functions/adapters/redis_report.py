@@ -155,8 +155,8 @@ class ReportStore(RedisStore):
 
     async def blocks(
         self, shard: int, merchant: str | None, users: int, after: bytes | None = None
-    ) -> AsyncIterator[dict[bytes, bytes]]:
-        """Yield a shard's averages in the order of the ids' bytes, at most a block of them at a time.
+    ) -> AsyncIterator[tuple[list[bytes], list[bytes]]]:
+        """Yield a shard's averages in the order of the ids' bytes, at most a block of them at a time: ids and values.
 
         Args:
             shard: Which.
@@ -168,16 +168,19 @@ class ReportStore(RedisStore):
             block: dict[bytes, bytes] = {}
             cut = False
             async for piece in self.pieces(shard, merchant, users):
-                block.update(piece if after is None else {name: piece[name] for name in piece if name > after})
+                if after is not None:
+                    block.update({name: piece[name] for name in piece if name > after})
+                elif block:
+                    block.update(piece)
+                else:
+                    block = piece
                 if len(block) > 2 * BLOCK_USERS:
                     block, cut = _first(block, BLOCK_USERS), True
-            if len(block) > BLOCK_USERS:
-                block, cut = _first(block, BLOCK_USERS), True
-            else:
-                block = _first(block, len(block))
-            if block:
-                yield block
-                after = next(reversed(block))
+            cut = cut or len(block) > BLOCK_USERS
+            ids = sorted(block)[:BLOCK_USERS]
+            if ids:
+                yield ids, [*map(block.__getitem__, ids)]
+                after = ids[-1]
             if not cut:
                 return
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import struct
+from functools import lru_cache
 from itertools import chain, compress
+from operator import floordiv, mod
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from functions.core.spans import NOT_KEPT, TOTALS, TOTALS_FORMAT, average_hours, unpack_totals
@@ -12,21 +14,63 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
 
-@dataclass(frozen=True, slots=True)
 class UserRows:
-    """Some users' rows, column by column; users without a session are not among them."""
+    """Some users' rows, column by column; users without a session are not among them.
 
-    ids: Sequence[bytes]
-    seconds: Sequence[int]
-    sessions: Sequence[int]
-    first_us: Sequence[int | None]
-    last_us: Sequence[int | None]
-    closed_seconds: Sequence[int | None]
-    closed_sessions: Sequence[int | None]
-    unclosed: Sequence[int | None]
+    What the reference number needs not, which are the columns after the first three, is unpacked when it is asked for.
+    """
+
+    __slots__ = ("_further", "_values", "ids", "seconds", "sessions")
+
+    def __init__(
+        self,
+        ids: Sequence[bytes],
+        seconds: Sequence[int],
+        sessions: Sequence[int],
+        *further: Sequence[int | None],
+        values: Sequence[bytes] = (),
+    ) -> None:
+        """Take columns: all of them, or the first three and the values that they are from."""
+        self.ids = ids
+        self.seconds = seconds
+        self.sessions = sessions
+        self._further = further
+        self._values = values
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def further(self) -> tuple[Sequence[int | None], ...]:
+        """first_us, last_us, closed_seconds, closed_sessions and unclosed; None: not known."""
+        if not self._further:
+            self._further = _further_of(self._values) if self._values else ((),) * 5
+        return self._further
+
+    @property
+    def first_us(self) -> Sequence[int | None]:
+        """First flyer event, microseconds since 1970."""
+        return self.further[0]
+
+    @property
+    def last_us(self) -> Sequence[int | None]:
+        """Last flyer event, microseconds since 1970."""
+        return self.further[1]
+
+    @property
+    def closed_seconds(self) -> Sequence[int | None]:
+        """Seconds from opens to the closes that follow them."""
+        return self.further[2]
+
+    @property
+    def closed_sessions(self) -> Sequence[int | None]:
+        """Opens that a close follows."""
+        return self.further[3]
+
+    @property
+    def unclosed(self) -> Sequence[int | None]:
+        """Opens that no close follows."""
+        return self.further[4]
 
     def hundredths(self) -> list[int]:
         """Return the averages in hundredths of an hour."""
@@ -38,20 +82,19 @@ class UserRows:
 
     def where(self, selected: Sequence[bool]) -> UserRows:
         """Return the rows that are selected."""
-        if all(selected):
-            return self
-        return UserRows(*(list(compress(column, selected)) for column in self.all_columns()))
+        return self if all(selected) else self._each(lambda column: list(compress(column, selected)))
 
     def part(self, start: int, end: int) -> UserRows:
         """Return the rows from one place up to another."""
-        return UserRows(*(column[start:end] for column in self.all_columns()))
+        return self._each(lambda column: column[start:end])
+
+    def _each(self, change: Callable[[Sequence[Any]], Sequence[Any]]) -> UserRows:
+        columns = (self.ids, self.seconds, self.sessions, *self._further)
+        return UserRows(*map(change, columns), values=change(self._values))
 
     def all_columns(self) -> tuple[Sequence[Any], ...]:
-        """Return all that is held, in the order of the fields."""
-        return (
-            self.ids, self.seconds, self.sessions, self.first_us, self.last_us,
-            self.closed_seconds, self.closed_sessions, self.unclosed,
-        )  # fmt: skip
+        """Return all that is held: ids, seconds, sessions, and the further ones."""
+        return (self.ids, self.seconds, self.sessions, *self.further)
 
 
 def rows_of_users(ids: Sequence[bytes], values: Sequence[bytes]) -> UserRows:
@@ -61,18 +104,32 @@ def rows_of_users(ids: Sequence[bytes], values: Sequence[bytes]) -> UserRows:
         ValueError: A value is of a format that this version does not read.
     """
     if not ids:
-        return UserRows((), (), (), (), (), (), (), ())
+        return UserRows((), (), ())
     packed = b"".join(values)
-    columns: list[Any]
-    if len(packed) == TOTALS.size * len(values) and set(packed[:: TOTALS.size]) == {TOTALS_FORMAT}:
-        columns = list(zip(*TOTALS.iter_unpack(packed), strict=True))[1:]
-        if NOT_KEPT in columns[6]:
-            kept = [unclosed != NOT_KEPT for unclosed in columns[6]]
-            columns[4:] = [tuple(v if known else None for v, known in zip(c, kept, strict=True)) for c in columns[4:]]
+    if _is_current(packed, values):
+        numbers = _first_two(len(values)).unpack(packed)
+        rows = UserRows(ids, numbers[0::2], numbers[1::2], values=values)
     else:  # some are of an older format
-        columns = [*zip(*map(unpack_totals, values), strict=True)]
-    rows = UserRows(ids, *columns)
+        rows = UserRows(ids, *zip(*map(unpack_totals, values), strict=True))
     return rows if min(rows.sessions) > 0 else rows.where([count > 0 for count in rows.sessions])
+
+
+def _is_current(packed: bytes, values: Sequence[bytes]) -> bool:
+    return len(packed) == TOTALS.size * len(values) and set(packed[:: TOTALS.size]) == {TOTALS_FORMAT}
+
+
+@lru_cache(4)
+def _first_two(count: int) -> struct.Struct:
+    """Return what unpacks the seconds and the sessions of so many values at once, for a tenth of the price."""
+    return struct.Struct("<" + f"xqI{TOTALS.size - 13}x" * count)
+
+
+def _further_of(values: Sequence[bytes]) -> tuple[Sequence[int | None], ...]:
+    columns: list[Any] = list(zip(*TOTALS.iter_unpack(b"".join(values)), strict=True))[3:]
+    if NOT_KEPT in columns[4]:
+        kept = [unclosed != NOT_KEPT for unclosed in columns[4]]
+        columns[2:] = [tuple(v if known else None for v, known in zip(c, kept, strict=True)) for c in columns[2:]]
+    return tuple(columns)
 
 
 def joined(parts: Sequence[UserRows]) -> UserRows:
@@ -88,19 +145,15 @@ def hundredths_of(seconds: Sequence[int], sessions: Sequence[int]) -> list[int]:
 
     In whole numbers, which are exact: only where a half is met does Spark's way of rounding doubles decide.
     """
-    return [
-        quotient if remainder else round(average_hours(total, count) * 100)
-        for (quotient, remainder), total, count in zip(
-            map(
-                divmod,
-                [total + 18 * count for total, count in zip(seconds, sessions, strict=True)],
-                [36 * count for count in sessions],
-            ),
-            seconds,
-            sessions,
-            strict=True,
-        )
-    ]
+    halves = [total + 18 * count for total, count in zip(seconds, sessions, strict=True)]
+    units = [36 * count for count in sessions]
+    hundredths = [*map(floordiv, halves, units)]
+    left = [*map(mod, halves, units)]
+    place = -1
+    for _ in range(left.count(0)):
+        place = left.index(0, place + 1)
+        hundredths[place] = round(average_hours(seconds[place], sessions[place]) * 100)
+    return hundredths
 
 
 def _closed_hundredths(rows: UserRows) -> list[int | None]:

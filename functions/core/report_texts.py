@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from datetime import date
 from functools import lru_cache
-from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
@@ -114,8 +113,10 @@ def _filled(
     kinds: Sequence[Kind],
     texts: dict[Kind, Callable[[Sequence[Any]], Sequence[bytes]]],
 ) -> bytes:
-    shown = [texts[kind](column) for kind, column in zip(kinds, columns, strict=True)]
-    return _repeated(template, len(columns[0])) % tuple(chain.from_iterable(zip(*shown, strict=True)))
+    parts: list[bytes] = [b""] * (len(kinds) * len(columns[0]))
+    for place, (kind, column) in enumerate(zip(kinds, columns, strict=True)):
+        parts[place :: len(kinds)] = texts[kind](column)
+    return _repeated(template, len(columns[0])) % tuple(parts)
 
 
 @lru_cache(32)
@@ -123,20 +124,35 @@ def _repeated(template: bytes, times: int) -> bytes:
     return template * times
 
 
-@lru_cache(65_536)
-def _hours_text(hundredths: int) -> bytes:
-    return repr(hundredths / 100).encode()
+class _HoursTexts(dict[int, bytes]):
+    """Hundredths of an hour as text; the usual ones are kept."""
+
+    def __missing__(self, hundredths: int) -> bytes:
+        text = repr(hundredths / 100).encode()
+        if hundredths < _USUAL_HUNDREDTHS:
+            self[hundredths] = text
+        return text
+
+
+_USUAL_HUNDREDTHS: Final = 65_536
+_hours_text: Final = _HoursTexts().__getitem__
 
 
 def _hours(values: Sequence[int]) -> list[bytes]:
     return [*map(_hours_text, values)]
 
 
-_JSON_ESCAPED: Final = re.compile(rb'["\\\x00-\x1f]')
+def _lacks(text: bytes, special: bytes) -> bool:
+    """Tell whether a text has none of these bytes."""
+    return len(text.translate(None, special)) == len(text)
+
+
+_JSON_ESCAPED: Final = bytes([*range(0x20), *b'"\\'])
 
 
 def _json_strings(values: Sequence[bytes]) -> list[bytes]:
-    if _JSON_ESCAPED.search(b" ".join(values)):
+    text = b"".join(values)
+    if not (text.isalnum() or _lacks(text, _JSON_ESCAPED)):
         return [msgspec.json.encode(value.decode()) for value in values]
     return [b'"%b"' % value for value in values]
 
@@ -174,7 +190,9 @@ _JSON_TEXTS: Final[dict[Kind, Callable[[Sequence[Any]], Sequence[bytes]]]] = {
 _CSV_QUOTED: Final = re.compile(rb'[",\r\n]')
 _FORMULA: Final = re.compile(rb"[=+\-@\t\r\n\x00]|\xef\xbc[\x9d\x8b\x8d]|\xef\xbc\xa0")
 """Where a spreadsheet may begin to calculate; also the full-width forms of the signs, which some take for the same."""
-_CSV_SPECIAL: Final = re.compile(rb'[",\r\n]|(?:^|\x1f)(?:' + _FORMULA.pattern + rb")", re.MULTILINE)
+_CSV_SPECIAL: Final = b'",\r\n'
+_FORMULA_STARTS: Final = b"=+-@\t\r\n\x00\xef"
+"""First bytes of what `_FORMULA` may find."""
 
 
 def _csv_text(value: bytes) -> bytes:
@@ -186,10 +204,11 @@ def _csv_text(value: bytes) -> bytes:
 
 
 def _csv_strings(values: Sequence[bytes]) -> Sequence[bytes]:
-    # A unit separator between them; one inside a text only makes us look more closely.
-    if b"" in values or _CSV_SPECIAL.search(b"\x1f".join(values)):
-        return [_csv_text(value) for value in values]
-    return values
+    text = b"".join(values)
+    plain = text.isalnum() or (
+        _lacks(text, _CSV_SPECIAL) and _lacks(b"".join([value[:1] for value in values]), _FORMULA_STARTS)
+    )
+    return values if plain and b"" not in values else [_csv_text(value) for value in values]
 
 
 def _or(text: Callable[[int], bytes], value: int | None, missing: bytes) -> bytes:

@@ -37,7 +37,7 @@ async def in_shards(
     """
     first = 0 if after is None else sharding.shard_of(after.decode(), len(state.shards))
 
-    async def blocks() -> AsyncGenerator[dict[bytes, bytes]]:
+    async def blocks() -> AsyncGenerator[tuple[list[bytes], list[bytes]]]:
         for shard in range(first, len(state.shards)):
             known = after if shard == first else None
             async for block in store.blocks(shard, view.merchant, state.shards[shard].users, known):
@@ -45,7 +45,7 @@ async def in_shards(
 
     async with aclosing(_ahead(blocks())) as read:
         async for block in read:
-            for ids, values in _sliced(block):
+            for ids, values in _cut(*block):
                 rows = filters.of(rows_of_users(ids, values))
                 if len(rows):
                     yield rows
@@ -163,7 +163,10 @@ def _sortable(value: int | None) -> float:
 
 
 def _sliced(block: dict[bytes, bytes]) -> Iterator[tuple[list[bytes], list[bytes]]]:
-    ids, values = [*block], [*block.values()]
+    return _cut([*block], [*block.values()])
+
+
+def _cut(ids: list[bytes], values: list[bytes]) -> Iterator[tuple[list[bytes], list[bytes]]]:
     for start in range(0, len(ids), SLICE_USERS):
         yield ids[start : start + SLICE_USERS], values[start : start + SLICE_USERS]
 

@@ -50,8 +50,7 @@ class Summaries:
             self._kept.move_to_end((merchant, shard))
             return known[1]
         summary = Summary()
-        async for block in self._store.blocks(shard, merchant, users):
-            ids, values = [*block], [*block.values()]
+        async for ids, values in self._store.blocks(shard, merchant, users):
             for start in range(0, len(ids), SLICE_USERS):
                 summary.add(rows_of_users(ids[start : start + SLICE_USERS], values[start : start + SLICE_USERS]))
                 await asyncio.sleep(0)

@@ -320,6 +320,32 @@ def test_a_user_erased_while_the_switch_is_made_stays_erased(
     assert plain_report(event for event in EVENTS if event.user_id != "u1") == read_report(kept)
 
 
+def test_no_commit_passes_a_fence(kept: Settings, store: GenerationStore, fill_log: Fill) -> None:
+    """Nor a fence a commit, by the live books and by the generation's; who waits for it goes on when it is lifted."""
+    fill_log(kept, [EVENTS])
+    live = store.ledger(0)
+    generation = store.begin_generation()
+    building = BuildingStore(kept, generation)
+    built = building.ledger(0)
+    other_books = [dataclasses.replace(live, commits=7), dataclasses.replace(live, swaps=7)]
+    assert [False, False] == [store.fence(books, built, generation) for books in other_books]
+    assert not store.fence(live, dataclasses.replace(built, commits=7), generation)
+    assert store.fence(live, built, generation)
+    change = redis_shard.Change(0, store.ledger(0).commits, str(live.newest_id), live.pending, True, {}, {})
+
+    assert redis_shard.Superseded("fenced") == store.commit(change)
+    assert redis_shard.Superseded("changed") == building.commit(dataclasses.replace(change, commits=0, folded_to=""))
+    assert not building.begin_shard(0, building.ledger(0).commits, 0)
+    lifting = threading.Timer(0.2, lambda: (store.give_up_switch(generation), store.lift_fence(0, generation)))
+    lifting.start()
+    waiting = GenerationStore(kept)
+    assert 0 == waiting.open_ledger(0).fence
+    lifting.join()
+    assert not store.switch_to(generation)
+    for one in (waiting, building):
+        one.close()
+
+
 def test_of_two_rebuilds_the_later_one_wins(
     kept: Settings,
     store: GenerationStore,

@@ -11,6 +11,7 @@ import argparse
 import gc
 import json
 import os
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import uvicorn
@@ -95,23 +96,25 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Refuse a request that the parser stopped at."""
+        del msg  # may quote the request
         if self._head_refused:
             self._refuse_head()
         else:
-            super().send_400_response(msg)
+            self._refuse({"status": 400, "code": "not_http", "detail": "this is no HTTP/1.1 request"})
 
     def _refuse_head(self) -> None:
+        detail = f"the request's line and headers are larger than {self.max_head_bytes} bytes"
+        self._refuse({"status": 431, "code": "headers_too_large", "detail": detail})
+
+    def _refuse(self, problem: dict[str, Any]) -> None:
+        """Answer with problem details, and end the connection: what follows on it cannot be told apart."""
         if self.transport.is_closing():
             return
-        problem = {
-            "type": "about:blank", "title": "Request Header Fields Too Large", "status": 431,
-            "code": "headers_too_large",
-            "detail": f"the request's line and headers are larger than {self.max_head_bytes} bytes",
-        }  # fmt: skip
-        body = json.dumps(problem).encode()
+        title = HTTPStatus(problem["status"]).phrase
+        body = json.dumps({"type": "about:blank", "title": title, **problem}).encode()
         self.transport.write(
-            b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: application/problem+json\r\n"
-            b"connection: close\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+            b"HTTP/1.1 %d %b\r\ncontent-type: application/problem+json\r\nconnection: close\r\n"
+            b"content-length: %d\r\n\r\n%b" % (problem["status"], title.encode(), len(body), body)
         )
         self.transport.close()
 

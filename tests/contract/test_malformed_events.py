@@ -90,6 +90,9 @@ def test_what_is_no_proper_request_is_refused_or_hung_up_on(ingest: FunctionProc
             pass
 
     status = received.partition(b" ")[2][:3].decode()
+    if status[:1] == "4" and not sent.startswith("TRACE"):
+        answer, _ = json.JSONDecoder().raw_decode(received.partition(b"\r\n\r\n")[2].decode())
+        assert {"code", "events"} & set(answer)
     assert status in case["statuses"], received[:300]
     assert SENTINEL.encode() not in received
     assert 200 == httpx2.get(f"{ingest.url}/api/health", timeout=10, trust_env=False).status_code

@@ -336,7 +336,12 @@ def test_no_commit_passes_a_fence(kept: Settings, store: GenerationStore, fill_l
     assert redis_shard.Superseded("fenced") == store.commit(change)
     assert redis_shard.Superseded("changed") == building.commit(dataclasses.replace(change, commits=0, folded_to=""))
     assert not building.begin_shard(0, building.ledger(0).commits, 0)
-    lifting = threading.Timer(0.2, lambda: (store.give_up_switch(generation), store.lift_fence(0, generation)))
+
+    def lift() -> None:
+        store.give_up_switch(generation)
+        store.lift_fence(0, generation)
+
+    lifting = threading.Timer(0.2, lift)
     lifting.start()
     waiting = GenerationStore(kept)
     assert 0 == waiting.open_ledger(0).fence

@@ -1,4 +1,4 @@
-"""How often somebody may ask: a bucket that fills at a steady rate, and from which each request takes one. Pure."""
+"""How often somebody may ask or send: a bucket that fills at a steady rate, from which each takes its part. Pure."""
 
 from __future__ import annotations
 
@@ -17,19 +17,24 @@ class TokenBuckets:
     def __init__(self) -> None:
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
-    def take(self, name: str, rate_per_s: float, now_s: float) -> int:
-        """Take one from somebody's bucket; return 0, or in how many seconds there will be one.
+    def take(self, name: str, rate_per_s: float, now_s: float, *, count: int = 1, burst: float | None = None) -> int:
+        """Take from somebody's bucket; return 0, or in how many seconds there will be enough.
+
+        What is more than a full bucket holds is given from a full one, which then has to fill for so much longer.
 
         Args:
             name: Whose.
             rate_per_s: How fast it fills.
             now_s: The time, by a clock that never goes back.
+            count: How much is taken.
+            burst: What a full one holds; None: what comes in within `BURST_S`.
         """
-        capacity = max(1.0, rate_per_s * BURST_S)
+        capacity = max(1.0, rate_per_s * BURST_S if burst is None else burst)
         held, since_s = self._buckets.pop(name, (capacity, now_s))
         held = min(capacity, held + (now_s - since_s) * rate_per_s)
-        enough = held >= 1
-        self._buckets[name] = (held - 1 if enough else held, now_s)
+        wanted = min(count, capacity)
+        enough = held >= wanted
+        self._buckets[name] = (held - count if enough else held, now_s)
         if len(self._buckets) > _MOST_KEPT:
             self._buckets.popitem(last=False)
-        return 0 if enough else max(1, math.ceil((1 - held) / rate_per_s))
+        return 0 if enough else max(1, math.ceil((wanted - held) / rate_per_s))

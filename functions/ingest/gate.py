@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Final
 
 from functions.adapters.exchange import name_caller
 from functions.core.access import AccessKey, AccessKeys, parse_keys
 from functions.core.errors import MisconfiguredError, RequestRefusedError
+from functions.core.token_bucket import TokenBuckets
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from functions.core.settings import Settings
 
@@ -20,12 +22,14 @@ _CHALLENGE: Final = {"www-authenticate": 'Bearer realm="flyertime"'}
 class Gate:
     """Lets in who has a key; everybody where that was asked for by name."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, clock: Callable[[], float] = time.monotonic) -> None:
         """Read the keys.
 
         Raises:
             MisconfiguredError: There are none, and they were not switched off; or some key cannot be read.
         """
+        self._clock = clock
+        self._buckets = TokenBuckets()
         self._keys: AccessKeys | None = None
         if settings.write_auth == OFF:
             return
@@ -60,6 +64,24 @@ class Gate:
             )
         name_caller(key.name)
         return key
+
+    def count(self, key: AccessKey | None, events: int) -> None:
+        """Count a sender's events against the rate of its key, if that has one.
+
+        Each process counts for itself: a count that all share would cost every request a trip to the store, and a
+        sender that has lost its mind, which is what the rate is for, is stopped by either.
+
+        Raises:
+            RequestRefusedError: They are too many for now (429).
+        """
+        if key is None or key.rate_per_s is None:
+            return
+        wait_s = self._buckets.take(key.name, key.rate_per_s, self._clock(), count=events, burst=key.burst)
+        if wait_s:
+            raise RequestRefusedError(
+                "too_fast", f"this write key may send {key.rate_per_s:g} events a second; nothing of this was taken",
+                status=429, headers={"retry-after": str(wait_s)},
+            )  # fmt: skip
 
 
 def token_of(headers: Mapping[str, str]) -> str | None:

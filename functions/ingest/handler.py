@@ -168,6 +168,7 @@ class IngestHandler:
             raise RequestRefusedError(
                 "too_many_events", f"at most {self._settings.max_request_events} events in one request", status=413
             )
+        self._gate.count(key, len(submissions))
         self._pressure.check()
         answers = await self._group_commit.submit(submissions)
         if not submissions.refused or NOT_KEPT in web.preferences_of(headers):

@@ -9,6 +9,10 @@ from hypothesis import strategies as st
 from functions.core.access import AccessKey, AccessKeys, parse_keys, sha256_of
 
 KEY = AccessKey("phone", sha256_of("ftw_one"))
+LIMITED = (
+    AccessKey("fast", sha256_of("ftw_three"), None, 0.5),
+    AccessKey("faster", sha256_of("ftw_four"), "a:rate=1", 1000.0, 5000),
+)
 BOUND = AccessKey("till", sha256_of("ftw_two"), "https://shop.example:8443/till")
 
 
@@ -27,7 +31,11 @@ def test_no_other_token_fits(token: str) -> None:
 
 def test_lines_are_read_as_they_are_printed() -> None:
     """White space of any kind stands between them."""
-    assert AccessKeys((KEY, BOUND)) == parse_keys(f"  {KEY.line}\n\t{BOUND.line}\n")
+    assert AccessKeys((KEY, BOUND, *LIMITED)) == parse_keys(
+        f"  {KEY.line}\n\t{BOUND.line}\n{LIMITED[0].line} {LIMITED[1].line}"
+    )
+    assert f"fast:{LIMITED[0].token_sha256}:rate=0.5" == LIMITED[0].line
+    assert LIMITED[1].line.endswith(":rate=1000:burst=5000:source=a:rate=1")
 
 
 @pytest.mark.parametrize(
@@ -36,8 +44,13 @@ def test_lines_are_read_as_they_are_printed() -> None:
         ("ftw_secret", "key 1 must be name:SHA-256"),
         (f"{KEY.line} phone:ftw_secret", "key 2 must be name:SHA-256"),
         (f"bad/name:{'0' * 64}", "key 1 must be name:SHA-256"),
-        (f"{KEY.line}:merchant=m", "may end in :source=SOURCE"),
-        (f"{KEY.line}:source=", "may end in :source=SOURCE"),
+        (f"{KEY.line}:merchant=m", "may go on with :rate=N"),
+        (f"{KEY.line}:rate=1:rate=2", "may go on with :rate=N"),
+        (f"{KEY.line}:source=", "without a name after :source="),
+        (f"{KEY.line}:rate=0", "events a second after :rate="),
+        (f"{KEY.line}:rate=1e9", "events a second after :rate="),
+        (f"{KEY.line}:rate=1:burst=0", "number of events after :burst="),
+        (f"{KEY.line}:burst=5", "number of events after :burst=, and a :rate="),
         (f"{KEY.line} {KEY.line}", "key 2 has the name of an earlier one"),
     ],
 )

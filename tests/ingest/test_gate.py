@@ -108,3 +108,31 @@ def test_a_new_key_is_printed_once_and_fits_its_line() -> None:
     assert token.startswith("ftw_")
     assert AccessKey("phones", sha256_of(token), "/phone").line == line
     assert 2 == CliRunner().invoke(main, ["keys", "new", "two words"]).exit_code
+
+
+def test_a_key_may_be_limited_to_a_rate(
+    serve_function: ServeFunction, ingest_settings: Settings, structured: Any, app_event: Any
+) -> None:
+    """Beyond it nothing of a request is taken, and the reply says when to come again; other keys go on."""
+    slow = AccessKey("slow", sha256_of("ftw_slow"), rate_per_s=0.5, burst=10)
+    settings = dataclasses.replace(ingest_settings, write_keys="\n".join(key.line for key in (*KEYS, slow)))
+    ten = [app_event(user_id=f"u{number}") for number in range(10)]
+    with serve_function("ingest", settings) as process:
+        first = post(process, structured("1", data=ten), authorization="Bearer ftw_slow")
+        second = post(process, structured("2", data=ten), authorization="Bearer ftw_slow")
+        array = post(process, ten, "/api/process", authorization="Bearer ftw_slow")
+        other = post(process, structured("2", data=ten), authorization="Bearer ftw_phones")
+
+    assert (202, 10) == (first.status_code, first.json()["accepted"])
+    assert [(429, "too_fast")] * 2 == [(refused.status_code, refused.json()["code"]) for refused in (second, array)]
+    assert 15 <= int(second.headers["retry-after"]) <= 20
+    assert (202, 10, 0) == (other.status_code, other.json()["accepted"], other.json()["duplicate"])
+
+
+def test_the_command_makes_keys_with_a_rate() -> None:
+    """Its line has rate and burst; a burst alone is refused."""
+    made = CliRunner().invoke(main, ["keys", "new", "app", "--rate", "100", "--burst", "500", "--source", "/a:b"])
+    alone = CliRunner().invoke(main, ["keys", "new", "app", "--burst", "500"])
+
+    assert made.output.rstrip().endswith(":rate=100:burst=500:source=/a:b")
+    assert (2, True) == (alone.exit_code, "--burst goes with --rate" in alone.output)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -17,7 +18,7 @@ from functions.core.errors import FlyertimeError
 from functions.core.quarantine import new_record, packed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from functions.core.quarantine import Record
     from functions.core.settings import Settings
@@ -30,6 +31,9 @@ MAX_BYTES: Final = 1 << 20
 """Of one request that are kept: what is wrong with an app shows in fewer."""
 MAX_WAIT_S: Final = 0.5
 WRITERS: Final = 2
+RATE_EVENTS_S: Final = 1000
+"""That one process keeps at most, in the long run: a flood takes a few per cent of it and of the store, and no more."""
+BURST_EVENTS: Final = 5000
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -37,8 +41,11 @@ _encode: Final = msgspec.json.Encoder().encode
 class Quarantining:
     """Keeps what was rejected, as long as that takes nothing from what was not."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._quarantine = Quarantine(settings)
+        self._clock = clock
+        self._left_events = float(BURST_EVENTS)
+        self._left_at_s = clock()
         self._off = settings.quarantine_max_events == 0
         self._max_event_bytes = settings.quarantine_max_event_bytes
         self._wait_s = min(settings.redis_timeout_s, MAX_WAIT_S)
@@ -83,9 +90,9 @@ class Quarantining:
     ) -> dict[int, tuple[Record, bytes]]:
         """Return the records of those that are not too large, by place, as many as one request may have kept."""
         records: dict[int, tuple[Record, bytes]] = {}
-        bytes_left = MAX_BYTES
+        bytes_left, events_left = MAX_BYTES, min(MAX_EVENTS, self._allowed())
         for looked_at, (place, refusal) in enumerate(submissions.refused.items()):
-            if len(records) == MAX_EVENTS or bytes_left <= 0:
+            if len(records) == events_left or bytes_left <= 0:
                 metrics.QUARANTINE.of("too_many").add(len(submissions.refused) - looked_at)
                 break
             record = self._record(refusal, submissions.ids[place], key, token, raw)
@@ -94,7 +101,15 @@ class Quarantining:
             else:
                 records[place] = record
                 bytes_left -= len(record[1])
+        self._left_events -= len(records)
         return records
+
+    def _allowed(self) -> int:
+        """Return how many events may be kept now."""
+        now_s = self._clock()
+        self._left_events = min(BURST_EVENTS, self._left_events + (now_s - self._left_at_s) * RATE_EVENTS_S)
+        self._left_at_s = now_s
+        return int(self._left_events)
 
     def _record(
         self, refusal: Refusal, event_id: str | None, key: str | None, token: str | None, raw: bool

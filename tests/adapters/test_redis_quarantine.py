@@ -7,18 +7,18 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
+import redis
 
 from functions.adapters.redis_quarantine import NO_ROOM, Quarantine
-from functions.core.errors import Fault, MisconfiguredError, RequestRefusedError
+from functions.core.errors import Fault, MisconfiguredError, RequestRefusedError, UnavailableError
 from functions.core.quarantine import new_record, packed
+from functions.core.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    import redis
-
     from functions.core.quarantine import Record
-    from functions.core.settings import Settings
+    from tests.conftest import MakeServer
 
 T = TypeVar("T")
 
@@ -248,6 +248,21 @@ def test_erasing_goes_through_all_pages(settings: Settings) -> None:
 
     assert 466 == with_quarantine(settings, lambda quarantine: quarantine.erase_user("ann"))
     assert 234 == len(held(settings))
+
+
+def test_a_store_without_memory_changes_nothing(make_server: MakeServer) -> None:
+    """Not even what would have made room; the books stay right."""
+    with make_server() as server, redis.Redis.from_url(server.url) as client:
+        small = Settings(redis_url=server.url, quarantine_max_events=4)
+        add(small, *(rejected(str(i)) for i in range(4)))
+        before = with_quarantine(small, Quarantine.books)
+        client.config_set("maxmemory", "1")
+        with pytest.raises(UnavailableError, match="out of memory"):
+            add(small, rejected("5"))
+        client.config_set("maxmemory", "0")
+
+        assert before == with_quarantine(small, Quarantine.books)
+        assert ["0", "1", "2", "3"] == held(small)
 
 
 def test_an_entry_of_a_later_version_is_not_guessed_at(settings: Settings, raw_redis: redis.Redis) -> None:

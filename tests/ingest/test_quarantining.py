@@ -16,7 +16,11 @@ import pytest
 
 from functions.adapters.redis_quarantine import Books, Entry, Quarantine
 from functions.core.access import AccessKey, sha256_of
+from functions.core.errors import Fault
+from functions.core.event_columns import EventColumns
 from functions.core.settings import Settings
+from functions.ingest.quarantining import Quarantining
+from functions.ingest.submissions import Refusal, Submissions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -207,6 +211,27 @@ def test_one_request_has_so_many_kept_and_no_more(
 
     assert (1500, 1000) == (reply["rejected"], reply["quarantined"])
     assert 1000 == books(settings).events
+
+
+def test_a_process_keeps_so_many_a_second(settings: Settings) -> None:
+    """A burst at once, and then a thousand a second; what is beyond is rejected all the same."""
+    now_s = 1000.0
+
+    async def flood() -> list[int]:
+        nonlocal now_s
+        quarantining = Quarantining(settings, clock=lambda: now_s)
+        try:
+            kept_events = []
+            for request, pause_s in enumerate((0, 0, 0, 0, 0, 0, 0.25, 0, 1000)):
+                now_s += pause_s
+                refused = {place: Refusal((Fault("c", "/p", "r"),), f"{request} {place}") for place in range(1000)}
+                submissions = Submissions([None] * 1000, EventColumns(), [], refused)
+                kept_events.append(len(await quarantining.keep(submissions, key=None, token=None)))
+            return kept_events
+        finally:
+            await quarantining.close()
+
+    assert [1000] * 5 + [0, 250, 0, 1000] == asyncio.run(flood())
 
 
 def test_nothing_is_kept_where_that_is_off_or_not_wanted(

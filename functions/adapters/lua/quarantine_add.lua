@@ -20,9 +20,42 @@ local share_events, share_bytes = math.max(1, math.floor(max_events / 2)), math.
 local OVERHEAD_BYTES = 320 -- of an entry: its digest, its group, what the store needs around them
 local left_to_push = 2000  -- more would hold the store up; where a cap was lowered, later calls go on
 
-local function group_sizes(group)
-  local sizes = redis.call('HMGET', KEYS[4], 'e:' .. group, 'b:' .. group)
-  return tonumber(sizes[1]) or 0, tonumber(sizes[2]) or 0
+-- What is counted is read once and written once.
+local events = redis.call('XLEN', KEYS[1])
+local held = tonumber(redis.call('HGET', KEYS[5], 'bytes')) or 0
+local fixes = redis.call('HLEN', KEYS[3])
+redis.call('HSET', KEYS[5], 'bytes', held) -- a store without memory refuses this, before anything is changed
+local counts = { kept = 0, pushed_out = 0, over_share = 0 }
+local groups = {}
+
+local function sizes_of(group)
+  if not groups[group] then
+    local sizes = redis.call('HMGET', KEYS[4], 'e:' .. group, 'b:' .. group)
+    groups[group] = { events = tonumber(sizes[1]) or 0, bytes = tonumber(sizes[2]) or 0 }
+  end
+  return groups[group]
+end
+
+local function change(group, by_events, by_bytes)
+  local sizes = sizes_of(group)
+  sizes.events, sizes.bytes = sizes.events + by_events, sizes.bytes + by_bytes
+  events, held = events + by_events, held + by_bytes
+end
+
+local function write_counts()
+  redis.call('HSET', KEYS[5], 'bytes', held)
+  for name, count in pairs(counts) do
+    if count > 0 then
+      redis.call('HINCRBY', KEYS[5], name, count)
+    end
+  end
+  for group, sizes in pairs(groups) do
+    if sizes.events > 0 then
+      redis.call('HSET', KEYS[4], 'e:' .. group, sizes.events, 'b:' .. group, sizes.bytes)
+    else
+      redis.call('HDEL', KEYS[4], 'e:' .. group, 'b:' .. group)
+    end
+  end
 end
 
 local function member_of(group, id)
@@ -32,18 +65,14 @@ end
 
 local function remove(entry, why)
   local id, fields = entry[1], entry[2] -- d digest, g group, r record
-  local bytes, group = #fields[6] + OVERHEAD_BYTES, fields[4]
   redis.call('XDEL', KEYS[1], id)
   redis.call('HDEL', KEYS[2], fields[2])
-  redis.call('HDEL', KEYS[3], id)
-  redis.call('ZREM', KEYS[6], member_of(group, id))
-  if redis.call('HINCRBY', KEYS[4], 'e:' .. group, -1) <= 0 then
-    redis.call('HDEL', KEYS[4], 'e:' .. group, 'b:' .. group)
-  else
-    redis.call('HINCRBY', KEYS[4], 'b:' .. group, -bytes)
+  redis.call('ZREM', KEYS[6], member_of(fields[4], id))
+  if fixes > 0 then
+    redis.call('HDEL', KEYS[3], id)
   end
-  redis.call('HINCRBY', KEYS[5], 'bytes', -bytes)
-  redis.call('HINCRBY', KEYS[5], why, 1)
+  change(fields[4], -1, -(#fields[6] + OVERHEAD_BYTES))
+  counts[why] = counts[why] + 1
 end
 
 local function oldest_of(group)
@@ -56,8 +85,8 @@ local function oldest_of(group)
 end
 
 local function push_out(group, bytes)
-  local group_events, group_bytes = group_sizes(group)
-  if group_events + 1 > share_events or group_bytes + bytes > share_bytes then
+  local sizes = sizes_of(group)
+  if sizes.events + 1 > share_events or sizes.bytes + bytes > share_bytes then
     local own = oldest_of(group)
     if own then
       return remove(own, 'over_share')
@@ -75,9 +104,8 @@ local function add(digest, group, record)
   if bytes > share_bytes then
     return 'no_room'
   end
-  while redis.call('XLEN', KEYS[1]) + 1 > max_events
-    or (tonumber(redis.call('HGET', KEYS[5], 'bytes')) or 0) + bytes > max_bytes do
-    if left_to_push == 0 or redis.call('XLEN', KEYS[1]) == 0 then
+  while events + 1 > max_events or held + bytes > max_bytes do
+    if left_to_push == 0 or events == 0 then
       return 'no_room'
     end
     left_to_push = left_to_push - 1
@@ -86,10 +114,8 @@ local function add(digest, group, record)
   local id = redis.call('XADD', KEYS[1], '*', 'd', digest, 'g', group, 'r', record)
   redis.call('HSET', KEYS[2], digest, id)
   redis.call('ZADD', KEYS[6], 0, member_of(group, id))
-  redis.call('HINCRBY', KEYS[4], 'e:' .. group, 1)
-  redis.call('HINCRBY', KEYS[4], 'b:' .. group, bytes)
-  redis.call('HINCRBY', KEYS[5], 'bytes', bytes)
-  redis.call('HINCRBY', KEYS[5], 'kept', 1)
+  change(group, 1, bytes)
+  counts.kept = counts.kept + 1
   return id
 end
 
@@ -97,4 +123,5 @@ local answers = {}
 for i = 3, #ARGV, 3 do
   answers[#answers + 1] = add(ARGV[i], ARGV[i + 1], ARGV[i + 2])
 end
+write_counts()
 return answers

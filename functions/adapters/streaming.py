@@ -26,6 +26,9 @@ logger = logging.getLogger(__name__)
 WHOLE_UP_TO_BYTES: Final = 65_536
 """A reply that is no longer is sent in one piece, with its length."""
 
+PART_BYTES: Final = 65_536
+"""What a reader must take within the time that it is waited for."""
+
 
 class _StalledError(Exception):
     """The reader takes nothing any more."""
@@ -50,11 +53,12 @@ class StreamedReply(Response):
             async with aclosing(self._rest) as rest:
                 head = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
                 await self._sent(send, head)
-                await self._sent(send, _body(self._first))
-                async for piece in rest:
+                async for piece in _after(self._first, rest):
                     if leaving.done():
                         return
-                    await self._sent(send, _body(piece))
+                    # In parts, so that one who reads slowly is seen to read.
+                    for start in range(0, len(piece), PART_BYTES):
+                        await self._sent(send, _body(piece[start : start + PART_BYTES]))
             await self._sent(send, _body(b"", more=False))
         except _StalledError:
             metrics.ERRORS.of("reader_stalled").add()
@@ -102,6 +106,12 @@ async def reply_from(
         del head.headers["content-length"]
         return head
     return StreamedReply(b"".join(parts), pieces, headers, media_type=media_type, stall_s=stall_s)
+
+
+async def _after(first: bytes, rest: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    yield first
+    async for piece in rest:
+        yield piece
 
 
 async def _until_gone(receive: Receive) -> None:

@@ -192,7 +192,10 @@ class Settings:
         low=0,
     )
     reader_stall_s: float = _setting(
-        30.0, "seconds; a reader of the report who takes nothing for so long is cut off", low=0.1
+        60.0,
+        "seconds; a reader of the report who makes no room in the connection's buffers (up to a megabyte) for so long "
+        "is cut off",
+        low=0.1,
     )
 
     # trigger

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from datetime import date
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 
 import msgspec
 
@@ -32,6 +32,17 @@ class TableEncoder(Protocol):
         """Return what comes after the last row."""
 
 
+@runtime_checkable
+class TextEncoder(TableEncoder, Protocol):
+    """An encoder whose slices are texts that can be kept, and put into a table of the same columns again."""
+
+    def text(self, columns: Sequence[Sequence[Any]]) -> bytes:
+        """Return a slice as text, wherever it comes to stand; it has rows."""
+
+    def placed(self, text: bytes) -> bytes:
+        """Return a slice's text with what stands between it and the one before."""
+
+
 class JsonArray:
     """A JSON array of objects."""
 
@@ -46,9 +57,14 @@ class JsonArray:
 
     def rows(self, columns: Sequence[Sequence[Any]]) -> bytes:
         """Return objects, with a comma between those that there are."""
-        if not columns[0]:
-            return b""
-        text = _filled(self._template, columns, self._kinds, _JSON_TEXTS)[:-1]
+        return self.placed(self.text(columns)) if columns[0] else b""
+
+    def text(self, columns: Sequence[Sequence[Any]]) -> bytes:
+        """Return objects."""
+        return _filled(self._template, columns, self._kinds, _JSON_TEXTS)[:-1]
+
+    def placed(self, text: bytes) -> bytes:
+        """Return objects after a comma, where some stand before them."""
         if self._first:
             self._first = False
             return text
@@ -72,7 +88,15 @@ class JsonLines:
 
     def rows(self, columns: Sequence[Sequence[Any]]) -> bytes:
         """Return lines."""
+        return self.text(columns)
+
+    def text(self, columns: Sequence[Sequence[Any]]) -> bytes:
+        """Return lines."""
         return _filled(self._template, columns, self._kinds, _JSON_TEXTS)
+
+    def placed(self, text: bytes) -> bytes:
+        """Return lines as they are."""
+        return text
 
     def end(self) -> bytes:
         """Return nothing."""
@@ -96,7 +120,15 @@ class Csv:
 
     def rows(self, columns: Sequence[Sequence[Any]]) -> bytes:
         """Return lines."""
+        return self.text(columns)
+
+    def text(self, columns: Sequence[Sequence[Any]]) -> bytes:
+        """Return lines."""
         return _filled(self._template, columns, self._kinds, _CSV_TEXTS)
+
+    def placed(self, text: bytes) -> bytes:
+        """Return lines as they are."""
+        return text
 
     def end(self) -> bytes:
         """Return nothing."""

@@ -23,6 +23,7 @@ from functions.core.report_query import Filters, Order, format_of, parameters_of
 from functions.core.report_rows import rows_of_users
 from functions.report.formats import FORMATS, JSON, format_for, wants_page
 from functions.report.gate import Gate
+from functions.report.kept_texts import KeptTexts
 from functions.report.openapi import description_text
 from functions.report.page import page as people_page
 from functions.report.reading import first_rows
@@ -78,13 +79,14 @@ class Asked:
 
 
 class ReportHandler:
-    """Answers who asks for the report; keeps nothing between requests but connections and shards' summaries."""
+    """Answers who asks for the report; keeps connections, and what is made of unchanged shards."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._gate = Gate(settings)
         self._store = ReportStore(settings)
         self._summaries = Summaries(self._store)
+        self._kept = KeptTexts()
         self._answers = {
             Answer.USERS: self._users,
             Answer.USER: self._user,
@@ -146,7 +148,7 @@ class ReportHandler:
             return known
         encoder = asked.format.encoder(columns_of(query))
         if query.limit is None:
-            return await self._streamed(asked, whole_table(self._store, state, view, query, encoder), etag)
+            return await self._streamed(asked, whole_table(self._store, state, view, query, encoder, self._kept), etag)
         page = await page_of(self._store, state, view, query, query.limit)
         next_url = page.next_url(asked.path, asked.parameters)
         headers = {} if next_url is None else {"link": f'<{next_url}>; rel="next"'}

@@ -1,0 +1,70 @@
+"""Whole tables as text, kept shard by shard and packed: dashboards ask the same again and again, panel by panel.
+
+A shard's part is given out again only as long as the shard stays at its version, which changes exactly when what it
+shows does, and only to the same view and question. It bounds its memory itself, and a process that starts has nothing.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Final
+
+MOST_KEPT_BYTES: Final = 48_000_000
+"""Of all parts together, packed: about a million users' averages as JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeptPart:
+    """One shard's part of one table."""
+
+    version: object
+    rows: int
+    pieces: tuple[bytes, ...]
+    """Packed, in their order."""
+
+    @property
+    def size_bytes(self) -> int:
+        """What it takes."""
+        return sum(map(len, self.pieces)) + 200
+
+
+class KeptTexts:
+    """The parts that are kept, by question and shard; those that were asked for longest ago make room."""
+
+    def __init__(self, most_bytes: int = MOST_KEPT_BYTES) -> None:
+        self._most_bytes = most_bytes
+        self._held_bytes = 0
+        self._parts: OrderedDict[tuple[str, int], KeptPart] = OrderedDict()
+
+    @property
+    def held_bytes(self) -> int:
+        """What all parts take together."""
+        return self._held_bytes
+
+    def find(self, question: str, shard: int, version: object) -> KeptPart | None:
+        """Return a shard's part as it is at a version; None where it is not kept."""
+        part = self._parts.get((question, shard))
+        if part is None or part.version != version:
+            return None
+        self._parts.move_to_end((question, shard))
+        return part
+
+    def keep(self, question: str, shard: int, part: KeptPart) -> None:
+        """Keep a shard's part in the place of older ones.
+
+        Not in the place of another part of the same table at the same time: one that is larger than all the room
+        would only push itself out, each time anew.
+        """
+        self._drop((question, shard))
+        while self._held_bytes + part.size_bytes > self._most_bytes:
+            if not self._parts or next(iter(self._parts))[0] == question:
+                return
+            self._drop(next(iter(self._parts)))
+        self._parts[question, shard] = part
+        self._held_bytes += part.size_bytes
+
+    def _drop(self, key: tuple[str, int]) -> None:
+        part = self._parts.pop(key, None)
+        if part is not None:
+            self._held_bytes -= part.size_bytes

@@ -83,9 +83,12 @@ class ReportStore(RedisStore):
                 try:
                     replies = await self._state_trip(keys, shards, merchant, user_id, merchants=merchants)
                 except NoScriptError:  # the store was restarted, or is new
-                    await self._redis.script_load(_STATE.text)
+                    await self._redis.on_each_node("SCRIPT LOAD", _STATE.text)
                     continue
-            if (generation := int(replies.pop() or 0)) == keys.generation:
+                generation = replies.pop()
+                if self._redis.topology.on:  # the nodes of a cluster answer in no order
+                    generation = await self._redis.hget(keys.layout, "generation")
+            if (generation := int(generation or 0)) == keys.generation:
                 break
             self.keys = sharding.Keys(self._settings.namespace, generation)
         last_run, *rest = replies[shards:]

@@ -15,9 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from functions.core.errors import MisconfiguredError, RequestRefusedError, UnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from jwt import PyJWK
+    from collections.abc import Callable, Mapping
 
     from functions.core.settings import Settings
 
@@ -50,7 +48,7 @@ class IdentityTokens:
         self._audience = settings.oidc_audience
         self._keys_url = settings.oidc_jwks_url
         self._clock = clock
-        self._keys: dict[str | None, PyJWK] = {}
+        self._keys: dict[str | None, tuple[Any, str | None]] = {}
         self._read_at_s: float | None = None
         self._tried_at_s: float | None = None
         self._turn = asyncio.Lock()
@@ -69,7 +67,9 @@ class IdentityTokens:
             algorithm, name = header.get("alg"), header.get("kid")
             if algorithm not in ALGORITHMS:
                 raise _invalid(f"is signed in another way than {', '.join(ALGORITHMS)}")
-            key = await self._key(name)
+            key, only_algorithm = await self._key(name)
+            if only_algorithm not in {None, algorithm}:
+                raise _invalid("is signed in another way than its key is for")
             claims: dict[str, Any] = jwt.decode(
                 token,
                 key,
@@ -91,8 +91,11 @@ class IdentityTokens:
             raise _invalid("is not valid") from None
         return claims
 
-    async def _key(self, name: str | None) -> PyJWK:
-        """Return the provider's key of a name; the only one where a token names none."""
+    async def _key(self, name: str | None) -> tuple[Any, str | None]:
+        """Return the provider's key of a name, and what it is for where that is said.
+
+        Where a token names none, the only one.
+        """
         async with self._turn:
             now_s = self._clock()
             if self._is_due(name, now_s):
@@ -117,9 +120,8 @@ class IdentityTokens:
             return False
         return (name is not None and name not in self._keys) or now_s - (self._read_at_s or 0.0) >= REFRESH_S
 
-    async def _read_keys(self) -> dict[str | None, PyJWK]:
+    async def _read_keys(self) -> dict[str | None, tuple[Any, str | None]]:
         import httpx2  # noqa: PLC0415  # as with jwt
-        import jwt  # noqa: PLC0415
 
         try:
             async with httpx2.AsyncClient(timeout=TIMEOUT_S, trust_env=True) as client:
@@ -128,14 +130,29 @@ class IdentityTokens:
                     where = f"{self._issuer.rstrip('/')}/.well-known/openid-configuration"
                     url = (await client.get(where)).raise_for_status().json()["jwks_uri"]
                 response = (await client.get(url)).raise_for_status()
-                published = jwt.PyJWKSet.from_dict(response.json()).keys
-        except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError, KeyError, TypeError, jwt.PyJWTError) as e:
+                keys = {each.get("kid"): key for each in response.json()["keys"] if (key := _key_of(each)) is not None}
+        except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError, KeyError, TypeError) as e:
             raise UnavailableError(
                 "identity_provider",
                 f"the identity provider's keys cannot be read ({type(e).__name__})",
                 retry_after_s=5,
             ) from e
-        return {key.key_id: key for key in published if key.public_key_use in {None, "sig"} and key.key_type != "oct"}
+        return keys
+
+
+def _key_of(published: Mapping[str, Any]) -> tuple[Any, str | None] | None:
+    """Return a published key, and the one algorithm that it is for where that is said.
+
+    None where it is none for signatures, or of a kind that we do not know: others have their place in the list too.
+    """
+    import jwt  # noqa: PLC0415  # as above
+
+    if published.get("kty") not in {"RSA", "EC", "OKP"} or published.get("use", "sig") != "sig":
+        return None
+    try:
+        return jwt.PyJWK.from_dict(dict(published)).key, published.get("alg")
+    except jwt.PyJWTError:
+        return None
 
 
 def _invalid(fault: str) -> RequestRefusedError:

@@ -178,14 +178,18 @@ def replay(
     "--trigger", "url", envvar="FLYERTIME_TRIGGER_URL", help="URL of trigger.  [default: the running stack's]"
 )
 def status(shards: bool, url: str | None) -> None:
-    """Show the ledger, the last runs, and what trigger would do now."""
+    """Show the ledger, the last runs, what is in the quarantine, and what trigger would do now."""
     from functions.local.asking import get_json, state_of  # noqa: PLC0415
+    from functions.local.redriving import books_of  # noqa: PLC0415
     from functions.local.tables import ledger_table, runs_table  # noqa: PLC0415
 
     ledgers, runs = asyncio.run(state_of(_settings()))
+    quarantined = asyncio.run(books_of(_settings())).events
     click.echo(ledger_table(ledgers, each_shard=shards))
     click.echo()
     click.echo(runs_table(runs[:5]) if runs else "   no run so far")
+    if quarantined:
+        click.echo(f"\n   quarantine: {quarantined:,} rejected events; `flyertime quarantine list` shows them")
     if url := url or _stack_url("trigger", needed=False):
         decision = get_json(url)
         click.echo(f"\n   trigger: {decision['cause']}: {decision['explanation']}")

@@ -217,7 +217,7 @@ async def _redrive(settings: Settings, choice: Choice, url: str, key: str | None
     finally:
         progress.end()
     click.echo(_outcome(redriven))
-    click.echo(f"{books.events:,} events are in the quarantine, {books.fixed:,} of them corrected")
+    click.echo(f"in the quarantine: {books.events:,}, {books.fixed:,} of them corrected")
     return redriven.complete
 
 
@@ -293,7 +293,7 @@ def _summary(books: Books, settings: Settings) -> str:
     caps = f"at most {settings.quarantine_max_events:,} events and {settings.quarantine_max_bytes / 1e6:.1f} MB"
     ever = ", ".join(f"{getattr(books, name):,} {name}" for name in ("kept", "redriven", "discarded", "erased"))
     lines = [
-        f"{books.events:,} events, {books.fixed:,} of them corrected, {books.bytes / 1e6:.1f} MB; {caps}",
+        f"now: {books.events:,}, {books.fixed:,} of them corrected, {books.bytes / 1e6:.1f} MB; {caps}",
         f"ever: {ever}",
     ]
     if books.pushed_out or books.over_share:

@@ -109,7 +109,7 @@ def test_an_event_is_corrected_and_sent_again_and_counts_once(
     entry_id = rejected["quarantine_id"]
 
     table = run("list").stdout
-    for word in (entry_id, "wrong_type", "/user_id", "phones", "/phone", "1 events"):
+    for word in (entry_id, "wrong_type", "/user_id", "phones", "/phone", "now: 1, 0 of them corrected"):
         assert word in table
     shown = json.loads(run("show", entry_id).stdout)
     assert (event("2", BAD), None, "phones") == (shown["received"], shown["fixed"], shown["key"])
@@ -124,7 +124,7 @@ def test_an_event_is_corrected_and_sent_again_and_counts_once(
     assert ["u"] == users(keyed)
 
     redriven = run("redrive")
-    assert (0, ["1 accepted", "0 events are in the quarantine, 0 of them corrected"]) == (
+    assert (0, ["1 accepted", "in the quarantine: 0, 0 of them corrected"]) == (
         redriven.exit_code,
         redriven.stdout.splitlines(),
     )
@@ -297,6 +297,16 @@ def test_a_list_can_be_narrowed(ingest: FunctionProcess, run: Callable[..., Resu
     assert "and 2 more" in short
     assert "no such event" in run("list", "--code", "none").stdout
     assert "90s, 15m, 2h, 3d" in run("list", "--since", "yesterday").stderr
+
+
+def test_the_status_says_that_there_are_some(
+    ingest: FunctionProcess, environment: dict[str, str], run: Callable[..., Result]
+) -> None:
+    """Where nobody asks for them; and nothing where there are none."""
+    assert "quarantine" not in CliRunner().invoke(main, ["status"], env=environment).stdout
+    post(ingest, [event("1", BAD)])
+    assert "quarantine: 1 rejected events" in CliRunner().invoke(main, ["status"], env=environment).stdout
+    assert 0 == run("discard", "--all", "--yes").exit_code
 
 
 def test_what_is_gone_is_told(run: Callable[..., Result]) -> None:

@@ -5,7 +5,6 @@ All its keys are in one slot of their own, so each script is one trip and one st
 
 from __future__ import annotations
 
-import hashlib
 import re
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -88,7 +87,7 @@ class Quarantine:
         """
         arguments: list[Any] = [self._max_events, self._max_bytes]
         for record, value in records:
-            arguments += [hashlib.blake2b(value, digest_size=12).digest(), quarantine.group_of(record), value]
+            arguments += [quarantine.digest_of(record), quarantine.group_of(record), value]
         return [answer.decode() for answer in await self._call(_ADD, arguments)]
 
     @metrics.timed_trip("quarantine_read")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import re
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 FORMAT: Final = 1
+DIGEST_BYTES: Final = 12
 
 
 class Record(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -100,6 +102,12 @@ def unpacked(value: bytes) -> Record:
     if record.format != FORMAT:
         raise ValueError(f"a record of format {record.format}; this version of flyertime reads {FORMAT}")
     return record
+
+
+def digest_of(record: Record) -> bytes:
+    """Return what tells an event that came before: itself and its name, not when or with what words it failed."""
+    named = (record.received, record.event_id, record.source, record.position, record.raw)
+    return hashlib.blake2b(_encode(named), digest_size=DIGEST_BYTES).digest()
 
 
 def group_of(record: Record) -> str:

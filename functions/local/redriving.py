@@ -20,6 +20,7 @@ from functions.adapters.cloud_events import BATCH_TYPE
 from functions.adapters.redis_quarantine import PAGE_ENTRIES, Quarantine
 from functions.core.errors import RequestRefusedError, UnavailableError
 from functions.core.events import Limits
+from functions.core.timestamps import format_us
 from functions.local.correcting import check_name, event_of, faults_of, goes_alone, to_send
 
 if TYPE_CHECKING:
@@ -291,6 +292,12 @@ class Operator:
         return Limits(settings.max_field_bytes, settings.max_depth, latest_us)
 
 
+async def books_of(settings: Settings) -> Books:
+    """Return what is in the quarantine now, and what became of events."""
+    async with Operator(settings) as operator:
+        return await operator.books()
+
+
 def told(faults: Sequence[Fault]) -> str:
     """Return faults in one line."""
     return "; ".join(f"{fault.pointer or 'the event'}: {fault.reason}" for fault in faults)
@@ -301,7 +308,7 @@ def shown(entry: Entry) -> dict[str, object]:
     record = entry.record
     return {
         "id": entry.id,
-        "received_ms": entry.received_ms,
+        "received_at": format_us(entry.received_ms * 1000),
         "event_id": record.event_id,
         "source": record.source,
         "key": record.key,

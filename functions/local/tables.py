@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from functions.core.tables import table
@@ -41,11 +40,10 @@ def quarantine_table(entries: Sequence[Mapping[str, Any]]) -> str:
     rows = []
     for entry in entries:
         fault, *others = entry["faults"]
-        received = datetime.fromtimestamp(entry["received_ms"] / 1000, UTC)
         rows.append(
             (
                 entry["id"],
-                f"{received:%Y-%m-%d %H:%M:%S}",
+                entry["received_at"][:19].replace("T", " "),
                 fault["code"] + (f" (+{len(others)})" if others else ""),
                 fault["pointer"][:30],
                 (entry["key"] or "-")[:20],

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from functions.core.credentials import HIDDEN
 from functions.core.errors import Fault
-from functions.core.quarantine import group_of, mentions, new_record, packed, unpacked
+from functions.core.quarantine import digest_of, group_of, mentions, new_record, packed, unpacked
 
 FAULTS = (Fault("missing", "/event", "this field is required"),)
 JSON = st.recursive(
@@ -100,6 +100,22 @@ def test_any_id_can_be_looked_for() -> None:
     assert not mentions({"user_id": "axxb"}, "a.*b")
     assert not mentions({"user_id": "ann"}, "")
     assert mentions({"user_id": ""}, "")
+
+
+def test_an_event_is_told_by_itself_and_its_name() -> None:
+    """Not by the words of its fault, which may have the time in it, nor by the key that it came with."""
+    late = (Fault("in_the_future", "/timestamp", "no later than now"),)
+    one = digest_of(new_record(FAULTS, {"a": 1}, event_id="1", source="/s"))
+
+    assert one == digest_of(new_record(late, {"a": 1}, event_id="1", source="/s", key="app"))
+    for other in (
+        new_record(FAULTS, {"a": 2}, event_id="1", source="/s"),
+        new_record(FAULTS, {"a": 1}, event_id="2", source="/s"),
+        new_record(FAULTS, {"a": 1}, event_id="1", source="/t"),
+        new_record(FAULTS, {"a": 1}, event_id="1", source="/s", position=0),
+        new_record(FAULTS, {"a": 1}, event_id="1", source="/s", raw=True),
+    ):
+        assert one != digest_of(other)
 
 
 def test_a_share_is_a_keys_or_a_mistakes() -> None:

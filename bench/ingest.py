@@ -12,12 +12,12 @@ import tempfile
 from collections import defaultdict
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import redis
 
 from bench.printing import print_measured
-from bench.serving import requests_a_second, resident_bytes, served
+from bench.serving import Served, processor_s, requests_a_second, resident_bytes, served
 from functions.local.valkey import EmbeddedValkey
 
 if TYPE_CHECKING:
@@ -52,42 +52,61 @@ def _ingest_environment(store: EmbeddedValkey) -> dict[str, str]:
 
 
 def _rates(folder: Path, rounds: int, seconds: int) -> None:
-    rates: dict[str, list[float]] = defaultdict(list)
+    loads = defaultdict[str, list[_Load]](list)
     with ExitStack() as stack:
         ours, theirs = (stack.enter_context(EmbeddedValkey(folder / name)) for name in ("ours", "theirs"))
         configuration, common_rates = _best_configuration(theirs, seconds)
         environment = {"FLYERTIME_REDIS_URL": theirs.url, **_COMMON_CONFIGURATIONS[configuration]}
-        common = stack.enter_context(served(_COMMON, environment)).url
-        ingest = stack.enter_context(served(_INGEST, _ingest_environment(ours), "/healthz")).url
-        empty = stack.enter_context(served(_EMPTY, {})).url
+        common = stack.enter_context(served(_COMMON, environment))
+        ingest = stack.enter_context(served(_INGEST, _ingest_environment(ours), "/healthz"))
+        empty = stack.enter_context(served(_EMPTY, {}))
         for _ in range(rounds):
-            for side, url in (("common", common), ("empty", empty), ("ingest", ingest)):
-                rates[side].append(requests_a_second(url, "single", connections=CONNECTIONS, seconds=seconds))
+            for side, server in (("common", common), ("empty", empty), ("ingest", ingest)):
+                loads[side].append(_load(server, "single", CONNECTIONS, seconds))
             for side, script, prefer in (
                 ("batch", "batch", None),
                 ("batch_minimal", "batch", "return=minimal"),
                 ("list_minimal", "list", "return=minimal"),
             ):
-                batches = requests_a_second(
-                    ingest, script, connections=BATCH_CONNECTIONS, seconds=seconds, prefer=prefer
-                )
-                rates[side].append(batches * BATCH_EVENTS)
-    rate = {side: statistics.median(values) for side, values in rates.items()}
+                batches = _load(ingest, script, BATCH_CONNECTIONS, seconds, prefer)
+                loads[side].append(_Load(batches.per_s * BATCH_EVENTS, batches.processor_us / BATCH_EVENTS))
+    rate = {side: statistics.median(load.per_s for load in some) for side, some in loads.items()}
+    cost_us = {side: statistics.median(load.processor_us for load in some) for side, some in loads.items()}
     told = {"common_configuration": configuration, "common_configurations_per_s": common_rates, "rounds": rounds}
     print_measured(
         "ingest_single_vs_default", rate["ingest"] / rate["common"], "ratio",
-        ingest_per_s=rate["ingest"], default_per_s=rate["common"], connections=CONNECTIONS, **told,
+        ingest_per_s=rate["ingest"], default_per_s=rate["common"], connections=CONNECTIONS,
+        ingest_processor_us=cost_us["ingest"], default_processor_us=cost_us["common"],
+        processor_ratio=cost_us["common"] / cost_us["ingest"], **told,
     )  # fmt: skip
     print_measured(
         "ingest_batch_vs_default", rate["batch"] / rate["common"], "ratio",
         ingest_events_per_s=rate["batch"], ingest_minimal_replies_events_per_s=rate["batch_minimal"],
         ingest_list_in_one_event_events_per_s=rate["list_minimal"],
         default_events_per_s=rate["common"], batch_events=BATCH_EVENTS,
+        ingest_processor_us=cost_us["batch"], ingest_minimal_replies_processor_us=cost_us["batch_minimal"],
+        ingest_list_in_one_event_processor_us=cost_us["list_minimal"],
+        processor_ratio=cost_us["common"] / cost_us["batch"],
     )  # fmt: skip
     print_measured(
         "ingest_share_of_server", rate["ingest"] / rate["empty"], "ratio",
         ingest_per_s=rate["ingest"], empty_per_s=rate["empty"], connections=CONNECTIONS,
+        processor_ratio=cost_us["empty"] / cost_us["ingest"],
     )  # fmt: skip
+
+
+class _Load(NamedTuple):
+    """What a load came to."""
+
+    per_s: float
+    processor_us: float
+    """Of the server, for each: what is left of a comparison where others use the machine too."""
+
+
+def _load(server: Served, script: str, connections: int, seconds: int, prefer: str | None = None) -> _Load:
+    before_s = processor_s(server.pid)
+    per_s = requests_a_second(server.url, script, connections=connections, seconds=seconds, prefer=prefer)
+    return _Load(per_s, (processor_s(server.pid) - before_s) / (per_s * seconds) * 1e6)
 
 
 def _best_configuration(store: EmbeddedValkey, seconds: int) -> tuple[str, dict[str, float]]:

@@ -85,11 +85,27 @@ def requests_a_second(url: str, script: str, *, connections: int, seconds: int, 
 def resident_bytes(pid: int) -> int:
     """Return the memory that a process and its children hold."""
     held_bytes = 0
-    for status in Path("/proc").glob("[0-9]*/status"):
+    for process in _family_of(pid):
+        fields = dict(line.split(":", 1) for line in (process / "status").read_text().splitlines() if ":" in line)
+        held_bytes += int(fields.get("VmRSS", "0 kB").split()[0]) * 1024
+    return held_bytes
+
+
+def processor_s(pid: int) -> float:
+    """Return the processor time, of user and kernel, that a process and its children have had."""
+    ticks = 0
+    for process in _family_of(pid):
+        after_name = (process / "stat").read_text().rpartition(")")[2].split()  # proc(5): utime and stime
+        ticks += int(after_name[11]) + int(after_name[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _family_of(pid: int) -> Iterator[Path]:
+    """Yield the folder in /proc of a process and of each of its children."""
+    for process in Path("/proc").glob("[0-9]*"):
         try:
-            fields = dict(line.split(":", 1) for line in status.read_text().splitlines() if ":" in line)
+            parent = int((process / "stat").read_text().rpartition(")")[2].split()[1])
         except OSError:  # it has ended
             continue
-        if pid in {int(fields["Pid"]), int(fields["PPid"])}:
-            held_bytes += int(fields.get("VmRSS", "0 kB").split()[0]) * 1024
-    return held_bytes
+        if pid in {int(process.name), parent}:
+            yield process

@@ -35,6 +35,8 @@ _COUNTS: Final = (
 )
 """Fields of a ledger that are whole numbers."""
 
+NO_EVICTION: Final = "noeviction"
+
 _APPEND: Final = load_script("append")
 _LEDGER: Final = load_script("ledger")
 
@@ -173,6 +175,9 @@ class RedisStore:
             if to_write and self._durability.closing is not None:
                 probed = await self._redis.on_each_node(*self._durability.probe)
         faults = [_fault_of(info, to_write=to_write) for info in infos]
+        for fault in faults:
+            if isinstance(fault, MisconfiguredError):
+                raise fault
         if all(faults):
             raise faults[0]  # type: ignore[misc]  # none is None
         if probed:
@@ -346,6 +351,12 @@ def _fault_of(info: Any, *, to_write: bool) -> FlyertimeError | None:
         return UnavailableError("store_loading", "the store is loading its data", retry_after_s=2)
     if to_write and info.get("role") == "slave":
         return UnavailableError("store_read_only", "the store is a replica just now", retry_after_s=2)
+    policy = info.get("maxmemory_policy", NO_EVICTION)
+    if to_write and policy != NO_EVICTION and info.get("maxmemory"):
+        return MisconfiguredError(
+            "store_evicts",
+            f"a full store would drop events (maxmemory-policy is {policy}); set maxmemory-policy to {NO_EVICTION}",
+        )
     return None
 
 

@@ -174,3 +174,20 @@ def test_nobody_is_told_of_an_event_before_it_is_on_disk(
         assert [(503, 10)] * 2 == [(response.status_code, response.json()["retry"]) for response in early]
         assert (10, 0) == (late["duplicate"], late["accepted"])
         assert 10 == accepted(server)
+
+
+@pytest.mark.parametrize("policy", ["allkeys-lru", "volatile-ttl"])
+def test_a_store_that_would_drop_events_when_it_is_full_is_told_to_the_probe(
+    make_server: MakeServer, serve_function: ServeFunction, policy: str
+) -> None:
+    """Only where it has a limit: without one it never drops anything."""
+    with (
+        make_server({"maxmemory-policy": policy}) as server,
+        serve_function("ingest", Settings(redis_url=server.url, shards=4)) as process,
+        redis.Redis.from_url(server.url) as client,
+    ):
+        unlimited = readiness(process)
+        client.config_set("maxmemory", "100mb")
+        limited = readiness(process)
+
+        assert [(200, ""), (503, "store_evicts")] == [unlimited, limited]

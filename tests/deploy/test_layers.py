@@ -52,6 +52,7 @@ MAY_IMPORT = {
 
 OWNERS = {
     "redis": ("functions.adapters.redis_",),
+    "hiredis": ("functions.adapters.redis_",),
     "kubernetes": ("functions.adapters.spark_operator",),
     "uvicorn": ("functions.server",),
     "cloudevents": ("functions.adapters.cloud_events",),

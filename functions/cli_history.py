@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 COMMANDS: Final = {
     "backfill": "Count history from files: Parquet, JSON or CSV.",
     "rebuild": "Make state and report anew from the archive, and switch to them.",
+    "reshard": "Lay the store out with another number of shards, offline.",
     "verify": "Check ledger, state, report and archive against each other.",
     "erase": "Erase a user from every store, and print a receipt.",
     "archive": "Merge the archive's small files, and delete what no commit counts.",

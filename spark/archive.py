@@ -89,6 +89,7 @@ class Archive:
         files: Sequence[ArchivedFile],
         swaps: int,
         keep: Callable[[pa.Table], pa.Table] | None = None,
+        path: str | None = None,
     ) -> ArchivedFile:
         """Write the rows of files of one folder, those that are kept, to one file, and return it; a group in memory.
 
@@ -96,7 +97,7 @@ class Archive:
             MissingFileError: One of them is not there.
             UnavailableError: The file cannot be written.
         """
-        path = naming.swapped_path(files, swaps, secrets.token_hex(4))
+        path = path or naming.swapped_path(files, swaps, secrets.token_hex(4))
         rows = events = 0
         with self._writer(path) as write:
             waiting: list[pa.Table] = []
@@ -111,7 +112,8 @@ class Archive:
                         waiting = []
             write(pa.concat_tables(waiting))
         first, last = files[0], files[-1]
-        return ArchivedFile(path, rows, events, self.size_bytes(path), first.first, last.last, first.backfill)
+        laid = max(file.laid for file in files)
+        return ArchivedFile(path, rows, events, self.size_bytes(path), first.first, last.last, first.backfill, laid)
 
     def tables(self, file: ArchivedFile, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """Yield a file's rows, a group at a time.

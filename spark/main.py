@@ -42,6 +42,7 @@ COMMANDS: Final = {
     "erase": "spark.erase_command",
     "verify": "spark.verify_command",
     "rebuild": "spark.rebuild_command",
+    "reshard": "spark.reshard_command",
 }
 """What else this file does, by its first argument; a fold loads none of it."""
 

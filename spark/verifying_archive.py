@@ -70,6 +70,7 @@ def check_files(store: CheckedStore, archive: Archive, found: Findings) -> bool:
 def _deviations_of_books(books: ArchiveBooks) -> list[str]:
     ledger, files = books
     log = [file for file in files if file.first]
+    own = [file for file in log if not file.laid]  # the ids of others are of the shards that were
     deviations = []
     for name, of_kind, booked in (
         ("log", log, ledger.archived),
@@ -80,12 +81,12 @@ def _deviations_of_books(books: ArchiveBooks) -> list[str]:
             deviations.append(f"archive: {booked:,} events of {name} by the ledger, {events:,} by the files' records")
     deviations += [
         f"archive: {file.path} goes beyond {ledger.folded_to}, up to which is folded"
-        for file in log
+        for file in own
         if position_of(file.last) > position_of(ledger.folded_to)
     ]
     deviations += [
         f"archive: {one.path} and {other.path} overlap"
-        for one, other in itertools.pairwise(log)
+        for one, other in itertools.pairwise(own)
         if position_of(one.last) >= position_of(other.first)
     ]
     return deviations

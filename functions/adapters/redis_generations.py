@@ -75,11 +75,14 @@ class GenerationStore(ArchiveStore):
 
     def begin_generation(self) -> int:
         """Return the number of a generation that nobody has used, and that alone may become the live one next."""
-        return int(self._call(GENERATION, [self.keys.layout], ["begin", ""]))
+        return int(self._call(GENERATION, [self.keys.layout], ["begin", "", ""]))
 
-    def switch_to(self, generation: int) -> bool:
-        """Make a generation the live one; tell whether it is, or another one has been begun meanwhile."""
-        return bool(self._call(GENERATION, [self.keys.layout], ["switch", generation]) == generation)
+    def switch_to(self, generation: int, shards: int | None = None) -> bool:
+        """Make a generation the live one, perhaps of another number of shards; tell whether it is.
+
+        It is not where another one has been begun meanwhile, or it was given up.
+        """
+        return bool(self._call(GENERATION, [self.keys.layout], ["switch", generation, shards or ""]) == generation)
 
     def fence(self, ledger: ShardLedger, built: ShardLedger, generation: int) -> bool:
         """Let no commit through, unless the shard or the generation has changed since their books were read."""

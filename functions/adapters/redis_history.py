@@ -10,6 +10,7 @@ from functions.adapters.redis_client import translated_errors
 from functions.adapters.redis_shard import ShardStore
 from functions.adapters.redis_store import LAYOUT_FORMAT
 from functions.core import shards as sharding
+from functions.core.errors import UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,6 +24,7 @@ class HistoryStore(ShardStore):
 
         Raises:
             MisconfiguredError: The settings or this version of flyertime do not fit what the store holds.
+            UnavailableError: It is being laid out anew.
         """
         wanted = self._settings.shards or sharding.DEFAULT_SHARDS
         with translated_errors():
@@ -30,7 +32,10 @@ class HistoryStore(ShardStore):
             pipe.hsetnx(self.keys.layout, "shards", str(wanted))
             pipe.hsetnx(self.keys.layout, "format", str(LAYOUT_FORMAT))
             pipe.hsetnx(self.keys.layout, "pipeline", secrets.token_hex(8))
-            pipe.execute()
+            pipe.hget(self.keys.layout, "resharding")
+            resharding = pipe.execute()[-1]
+        if resharding is not None:
+            raise UnavailableError("resharding", "the store's shards are being laid out anew: try again later")
         return self.shards()
 
     def now_ms(self) -> int:

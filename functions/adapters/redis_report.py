@@ -91,6 +91,7 @@ class ReportStore(RedisStore):
             if (generation := int(generation or 0)) == keys.generation:
                 break
             self.keys = sharding.Keys(self._settings.namespace, generation)
+            shards = await self.shards_now()
         last_run, *rest = replies[shards:]
         user = rest.pop(0) if user_id is not None else None
         return StoreState(

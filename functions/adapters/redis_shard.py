@@ -174,7 +174,7 @@ class ShardStore:
 
     def give_up_switch(self, generation: int) -> None:
         """Take care that a generation does not become live, unless it is."""
-        self._call(GENERATION, [self.keys.layout], ["cancel", generation])
+        self._call(GENERATION, [self.keys.layout], ["cancel", generation, ""])
 
     def lift_fence(self, shard: int, generation: int) -> None:
         """Let commits through again; it must be decided whether the generation is live."""

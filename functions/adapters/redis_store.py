@@ -113,6 +113,14 @@ class RedisStore:
             self._shards, self._pipeline = int(shards), pipeline.decode()
         return self._shards
 
+    async def shards_now(self) -> int:
+        """Return the number of shards as it is now: it changes when the store is laid out anew."""
+        with translated_errors():
+            held: Any = await self._redis.hget(self.keys.layout, "shards")
+        if held is None or int(held) != self._shards:
+            self._shards = None
+        return await self.shards()
+
     async def pipeline(self) -> str:
         """Return what tells this pipeline from every other, also from one that this store held before."""
         await self.shards()
@@ -128,6 +136,7 @@ class RedisStore:
             batches: What to write, each shard at most once.
             window: Number of the current dedupe window, the time divided by its length.
         """
+        shards = await self.shards()
         ttl_s = 2 * self._settings.dedupe_window_s
         closing = self._durability.closing
         calls: list[tuple[list[str], list[Any]]] = [
@@ -145,18 +154,24 @@ class RedisStore:
                     len(batch.digests[0]) if batch.digests else 1,
                     b"".join(batch.digests),
                     int(closing is not None),
+                    shards,
                 ],
             )
             for batch in batches
         ]
-        return [
-            reply
-            if isinstance(reply, FlyertimeError)
-            else Appended(reply[1].decode(), reply[2], reply[3])
-            if reply[0] == 1
-            else Seen(tuple(position - 1 for position in reply[1:]))
-            for reply in await self._call_script(_APPEND, calls, closing)
-        ]
+        return [self._append_answer(reply) for reply in await self._call_script(_APPEND, calls, closing)]
+
+    def _append_answer(self, reply: Any) -> Appended | Seen | FlyertimeError:
+        if isinstance(reply, FlyertimeError):
+            return reply
+        if reply[0] == 1:
+            return Appended(reply[1].decode(), reply[2], reply[3])
+        if reply[0] == 2:
+            self._shards = None  # the next request goes by what the layout says then
+            return UnavailableError(
+                "resharding", "the store's shards are being laid out anew, or have been: try again", retry_after_s=2
+            )
+        return Seen(tuple(position - 1 for position in reply[1:]))
 
     async def ready(self, *, to_write: bool = False) -> None:
         """Return where the store can be used: of a cluster, some node of it.
@@ -196,7 +211,7 @@ class RedisStore:
     async def ledgers(self) -> list[ShardLedger]:
         """Return every shard's books."""
         ledgers = []
-        for shard, reply in enumerate(await self._call_script(_LEDGER, self._ledger_calls(await self.shards()))):
+        for shard, reply in enumerate(await self._call_script(_LEDGER, self._ledger_calls(await self.shards_now()))):
             if isinstance(reply, FlyertimeError):
                 raise reply
             ledgers.append(ledger_from(shard, reply))
@@ -208,7 +223,7 @@ class RedisStore:
     @metrics.timed_trip("load")
     async def load(self) -> StoreLoad:
         """Return how much is pending and how full the store is: of a cluster the fullest node, of those that answer."""
-        replies = await self._call_script(_LEDGER, self._ledger_calls(await self.shards()))
+        replies = await self._call_script(_LEDGER, self._ledger_calls(await self.shards_now()))
         books = [
             ledger_from(shard, reply) for shard, reply in enumerate(replies) if not isinstance(reply, FlyertimeError)
         ]
@@ -251,10 +266,9 @@ class RedisStore:
     @metrics.timed_trip("averages")
     async def averages(self, merchant: str | None = None) -> list[ShardAverages]:
         """Return every shard's averages, each with the version that it was read at."""
-        shards = await self.shards()
 
         async def read(keys: sharding.Keys) -> list[ShardAverages]:
-            return [await self._shard_averages(keys, shard, merchant) for shard in range(shards)]
+            return [await self._shard_averages(keys, shard, merchant) for shard in range(await self.shards())]
 
         return await self._of_live_generation(read)
 
@@ -269,9 +283,9 @@ class RedisStore:
     @metrics.timed_trip("average")
     async def average_of(self, user_id: str, merchant: str | None = None) -> tuple[int, bytes | None]:
         """Return the version of the user's shard, and the user's packed totals (None: no such user)."""
-        shard = sharding.shard_of(user_id, await self.shards())
 
         async def read(keys: sharding.Keys) -> tuple[int, bytes | None]:
+            shard = sharding.shard_of(user_id, await self.shards())
             with translated_errors():
                 pipe = self._redis.pipeline(transaction=True)
                 pipe.hget(keys.ledger(shard), "version")
@@ -293,6 +307,7 @@ class RedisStore:
             if generation == self.keys.generation:
                 return found
             self.keys = sharding.Keys(self._settings.namespace, generation)
+            await self.shards_now()
 
     @metrics.timed_trip("runs")
     async def runs(self, count: int = 10) -> list[dict[str, str]]:

@@ -33,20 +33,24 @@ class ArchivedFile(NamedTuple):
 
     path: str
     """Below the pipeline's folder."""
-    rows: int
-    events: int
+    rows: int = 0
+    events: int = 0
     """Of log: one a row. Of history: flyer events, which its rows sum up."""
-    size_bytes: int
+    size_bytes: int = 0
     first: str = ""
     """Id of the first log entry; empty where the file holds history."""
     last: str = ""
     backfill: str = ""
     """Id of the backfill; empty where the file holds log."""
+    laid: int = 0
+    """Generation of the resharding that wrote it: entries' ids may then overlap with those of other files."""
 
     @property
     def record(self) -> str:
         """What the store keeps by the path."""
-        return json.dumps({name: value for name, value in self._asdict().items() if name != "path" and value != ""})
+        return json.dumps(
+            {name: value for name, value in self._asdict().items() if name != "path" and value not in {"", 0}}
+        )
 
     @classmethod
     def of_record(cls, path: str, record: str) -> ArchivedFile:
@@ -81,6 +85,12 @@ def swapped_path(files: Sequence[ArchivedFile], swaps: int, chance: str) -> str:
     first, last = files[0], files[-1]
     stem = f"{first.first}_{last.last}" if first.first else first.path.rpartition("/")[2].partition("_")[0]
     return f"{first.folder}/{stem}_s{swaps}_{chance}.parquet"
+
+
+def resharded_path(file: ArchivedFile, from_shard: int, to_shard: int, swaps: int, chance: str) -> str:
+    """Return the name of the file that takes one shard's part of another's file."""
+    folder, _, rest = swapped_path([file], swaps, chance).partition(f"/shard={from_shard:04d}/")
+    return f"{folder}/shard={to_shard:04d}/{rest}"
 
 
 def is_left_over(path: str, ledger: ShardLedger) -> bool:

@@ -1,7 +1,8 @@
-"""Appends, folds, backfills, merged files, erasures and rebuilds in any order, broken off anywhere: a plain model."""
+"""Appends, folds, backfills, merged files, erasures, rebuilds, reshardings in any order, broken off: a plain model."""
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import zlib
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ from functions.adapters.redis_archive import ArchiveStore
 from functions.adapters.redis_checks import CheckedStore
 from functions.adapters.redis_erasure import ErasureStore
 from functions.adapters.redis_generations import BuildingStore, GenerationStore
+from functions.adapters.redis_resharding import ReshardingStore
+from functions.core.errors import MisconfiguredError
 from functions.core.events import FLYER_CLOSE, FLYER_EVENTS, Event
 from functions.core.settings import Settings
 from functions.core.shards import shard_of
@@ -28,6 +31,7 @@ from spark.erasing import erase
 from spark.folding import fold_shard
 from spark.keeping import merge_files, needed_archive, sweep
 from spark.rebuilding import rebuild
+from spark.resharding import reshard
 from spark.verifying import verify_shard
 
 if TYPE_CHECKING:
@@ -62,6 +66,13 @@ STEPS: list[tuple[type, str]] = [
     (GenerationStore, "lift_fence"),
     (GenerationStore, "give_up_switch"),
     (GenerationStore, "drop_generation"),
+    (ReshardingStore, "let_in"),
+    (ReshardingStore, "add_fields"),
+    (ReshardingStore, "copy_seen"),
+    (ReshardingStore, "put_on_new_record"),
+    (ReshardingStore, "finish_shard"),
+    (ReshardingStore, "end_shard"),
+    (ReshardingStore, "set_layout"),
 ]
 
 
@@ -150,13 +161,13 @@ class Pipeline(RuleBasedStateMachine):
         self.settings = type(self).settings_of()
         self.events: list[Event] = []
         self.backfills: list[tuple[str, list[Event]]] = []
-        self.done: set[str] = set()
 
     @initialize()
     def lay_out(self) -> None:
         """Fix the number of shards."""
-        with self.opened(GenerationStore) as store:
-            store.lay_out()
+        first = GenerationStore(dataclasses.replace(self.settings, shards=2))
+        first.lay_out()
+        first.close()
 
     @contextmanager
     def opened(self, kind: type[Any]) -> Iterator[Any]:
@@ -206,9 +217,10 @@ class Pipeline(RuleBasedStateMachine):
         for name, events in self.backfills:
             with self.perhaps_broken(broken), self.opened(ArchiveStore) as store:
                 archive = needed_archive(self.settings, store)
+                store.register_backfill(name, {"state": "started"})
                 for shard, part in parts_of(history_of(events, store.shards()).to_batches(), 3):
                     merge_part(store, name, shard, part, self.settings.lateness_us, archive)
-                self.done.add(name)
+                store.update_backfill(name, {"state": "done"})
 
     @rule(everything=st.booleans(), broken=BREAKS)
     def merge(self, everything: bool, broken: tuple[tuple[type, str], int, str] | None) -> None:
@@ -236,6 +248,18 @@ class Pipeline(RuleBasedStateMachine):
         """Rebuild from the archive."""
         with self.perhaps_broken(broken):
             rebuild(self.settings, grace_s=0)
+
+    @rule(to=st.integers(1, 5), broken=BREAKS)
+    def reshard(self, to: int, broken: tuple[tuple[type, str], int, str] | None) -> None:
+        """Lay the store out anew; where that breaks off, once more."""
+        self.backfill(None)
+        for at_this_try in (broken, None) if broken else (None,):
+            with self.perhaps_broken(at_this_try), self.opened(ReshardingStore) as store:
+                try:
+                    reshard(self.settings, store, to)
+                except MisconfiguredError as e:
+                    assert e.code == "same_shards"  # noqa: PT017  # and nothing else
+                assert to == store.shards()
 
     @invariant()
     def the_books_balance(self) -> None:
@@ -278,9 +302,7 @@ def test_any_interleaving_gives_the_models_report(
 
     def settings_of() -> Settings:
         name = f"mix{next(_numbers)}"
-        return Settings(
-            redis_url=valkey.url, namespace=name, shards=2, archive_uri=str(tmp_path / name), lateness_s=10_000_000
-        )
+        return Settings(redis_url=valkey.url, namespace=name, archive_uri=str(tmp_path / name), lateness_s=10_000_000)
 
     class Example(Pipeline):
         pass

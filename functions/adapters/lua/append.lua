@@ -11,10 +11,17 @@
 --       5  bytes of one digest
 --       6  the digests joined, one an event; fewer where events have no id, none at all for those without
 --       7  1 where the caller waits for disk or replicas behind this call, else 0
+--       8  number of shards by which the caller chose this one
 --
+-- Where the store is laid out otherwise, or is being so: writes nothing, returns {2}.
 -- Where some digest is in a window: writes no event, returns {0, positions (from 1) of those digests ...}.
 -- Else: writes, returns {1, id of the entry, events pending before, events pending after}.
 -- Key and event in one atomic step: a dedupe key never outlives a lost event.
+
+local shards = redis.call('HGET', KEYS[2], 'shards') -- there since the first resharding
+if shards and shards ~= ARGV[8] then
+  return { 2 }
+end
 
 local size, digests = tonumber(ARGV[5]), ARGV[6]
 local count = #digests / size

@@ -151,6 +151,7 @@ def test_every_setting_that_the_job_reads_is_handed_on() -> None:
     # The password comes from a Secret, the master from spark-submit; trigger starts no backfill; appends are ingest's.
     apart = {"redis_password", "spark_master", "max_field_bytes", "max_future_s"}
     apart |= {"durability", "durability_timeout_s"}
+    apart |= {"dedupe_window_s"}  # trigger starts no resharding either
     assert {"redis_url", "round_events"} < read & fields <= {*JOB_SETTINGS, *apart}
 
 

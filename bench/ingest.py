@@ -43,6 +43,7 @@ def run(rounds: int, seconds: int) -> None:
     """Print all of ingest's figures."""
     with tempfile.TemporaryDirectory(prefix="flyertime-bench-") as folder:
         _rates(Path(folder), rounds, seconds)
+        _durability(Path(folder), rounds, seconds)
         _memory(Path(folder), seconds)
         _starts(Path(folder), rounds)
 
@@ -115,6 +116,45 @@ def _best_configuration(store: EmbeddedValkey, seconds: int) -> tuple[str, dict[
         with served(_COMMON, {"FLYERTIME_REDIS_URL": store.url, **environment}) as server:
             rates[name] = requests_a_second(server.url, "single", connections=CONNECTIONS, seconds=seconds)
     return max(rates, key=rates.__getitem__), rates
+
+
+_DURABILITIES: Final[Mapping[str, tuple[str, str]]] = {
+    "memory": ("everysec", "memory"),
+    "fsync_everysec": ("everysec", "fsync"),
+    "fsync_always": ("always", "fsync"),
+    "replicas": ("everysec", "replicas"),
+}
+"""What is asked for, to the store's appendfsync and the setting."""
+
+
+def _durability(folder: Path, rounds: int, seconds: int) -> None:
+    """What it costs to accept an event only when it is on disk, or on a replica."""
+    rates: dict[tuple[str, str], list[float]] = defaultdict(list)
+    with ExitStack() as stack:
+        servers = {}
+        for name, (appendfsync, durability) in _DURABILITIES.items():
+            config = {"appendfsync": appendfsync, "repl-diskless-sync-delay": "0"}
+            store = stack.enter_context(EmbeddedValkey(folder / name, config=config))
+            if durability == "replicas":
+                follows = {"replicaof": f"127.0.0.1 {store.port}"}
+                stack.enter_context(EmbeddedValkey(folder / f"{name}-2", config=follows))
+            environment = {**_ingest_environment(store), "FLYERTIME_DURABILITY": durability}
+            servers[name] = stack.enter_context(served(_INGEST, environment, "/healthz"))
+        for _ in range(rounds):
+            for script, connections, events in (("single", CONNECTIONS, 1), ("batch", BATCH_CONNECTIONS, BATCH_EVENTS)):
+                for name, server in servers.items():
+                    per_s = requests_a_second(server.url, script, connections=connections, seconds=seconds)
+                    rates[name, script].append(per_s * events)
+    rate = {side: statistics.median(some) for side, some in rates.items()}
+    for name in list(_DURABILITIES)[1:]:
+        print_measured(
+            f"ingest_durability_{name}", rate[name, "single"] / rate["memory", "single"], "ratio",
+            single_per_s=rate[name, "single"], memory_single_per_s=rate["memory", "single"],
+            single_ms=1000 * CONNECTIONS / rate[name, "single"],
+            memory_single_ms=1000 * CONNECTIONS / rate["memory", "single"],
+            batch_ratio=rate[name, "batch"] / rate["memory", "batch"],
+            batch_events_per_s=rate[name, "batch"], memory_batch_events_per_s=rate["memory", "batch"],
+        )  # fmt: skip
 
 
 def _memory(folder: Path, seconds: int) -> None:

@@ -131,3 +131,21 @@ def test_only_so_many_events_wait() -> None:
         await group_commit.close()
 
     asyncio.run(scenario())
+
+
+def test_writes_that_wait_for_the_disk_do_not_wait_for_each_other() -> None:
+    """As many are under way as were allowed; what comes beyond goes together into the next one."""
+
+    async def scenario() -> None:
+        store = Store()
+        group_commit = GroupCommit(store.write, max_waiting_events=100, writers=3)
+        tasks = []
+        for name in "abcde":
+            tasks.append(asyncio.create_task(group_commit.submit(request(name))))
+            await asyncio.sleep(0.001)
+        assert [["a0"], ["b0"], ["c0"]] == store.writes
+        store.open.set()
+        await asyncio.gather(*tasks)
+        assert [["d0", "e0"]] == store.writes[3:]
+
+    asyncio.run(scenario())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -42,3 +44,12 @@ def test_files_refer_to_each_other_by_their_version() -> None:
             referred.add(name.decode())
 
     assert set(page_files()) - {HOME} == referred
+
+
+def test_a_start_loads_neither_charts_nor_columns() -> None:
+    """What few requests need is imported by these: a start from zero does not wait for it."""
+    heavy = {"pygal", "pyarrow", "jwt", "zstandard"}
+    code = f"import sys, functions.report.handler; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+
+    assert "[]\n" == done.stdout

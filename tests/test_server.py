@@ -39,6 +39,9 @@ class _Socket(asyncio.Transport):
     def close(self) -> None:
         self.closed = True
 
+    def is_closing(self) -> bool:
+        return self.closed
+
 
 def test_what_is_written_in_one_turn_goes_out_in_one_piece() -> None:
     """The next turn's goes out by itself, and what is left before the end."""

@@ -107,6 +107,8 @@ class IdentityTokens:
                     if self._read_at_s is None or now_s - self._read_at_s > MAX_AGE_S:
                         raise
                     logger.warning("%s; those known go on", e.message)
+        if self._read_at_s is None:
+            raise UnavailableError("identity_provider", "the identity provider's keys cannot be read", retry_after_s=5)
         if name is None and len(self._keys) == 1:
             return next(iter(self._keys.values()))
         if name not in self._keys:

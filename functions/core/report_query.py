@@ -23,6 +23,8 @@ FORMAT_PARAMETERS: Final = ("format", *KEY_PARAMETERS)
 TABLE_PARAMETERS: Final = (
     "fields", "min_sessions", "min_hours", "max_hours", "prefix", "sort", "limit", "after", *FORMAT_PARAMETERS,
 )  # fmt: skip
+EVENT_PARAMETERS: Final = tuple(name for name in TABLE_PARAMETERS if name not in FORMAT_PARAMETERS)
+"""Those that an event may ask with, whose answer is always JSON."""
 ROW_PARAMETERS: Final = ("fields", *FORMAT_PARAMETERS)
 
 ORDERS: Final = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from typing import TYPE_CHECKING, Final
@@ -10,10 +9,10 @@ from typing import TYPE_CHECKING, Final
 from functions.adapters import build, tracing, web
 from functions.adapters.bodies import read_body
 from functions.adapters.exchange import waits_by_wish
+from functions.adapters.folding import folded
 from functions.adapters.redis_store import RedisStore
 from functions.core.errors import RequestRefusedError
 from functions.core.events import Limits
-from functions.core.ledger import position_of
 from functions.core.pressure import Ceiling
 from functions.core.report import json_array, rows_of
 from functions.core.settings import MEMORY
@@ -47,7 +46,6 @@ _SENDING: Final = "POST, OPTIONS"
 _READING: Final = frozenset({"GET", "HEAD"})
 NOT_KEPT: Final = "quarantine=no"
 """Preference of a sender that has its rejected events already, such as the one that sends corrected ones again."""
-_POLL_S: Final = 0.25
 
 
 class IngestHandler:
@@ -142,7 +140,9 @@ class IngestHandler:
             waits_by_wish()
             shards = set(submissions.columns.places_by_shard(await self._store.shards()))
             counts["preference-applied"] = f"wait={wait_s}"
-            counts["flyertime-folded"] = "true" if await self._folded(shards, wait_s) else "false"
+            counts["flyertime-folded"] = (
+                "true" if await folded(self._store, self._signals.flush_requested, wait_s, shards) else "false"
+            )
         report = json_array(rows_of(shard.averages for shard in await self._store.averages()))
         return web.json_bytes_reply(report, headers=counts)
 
@@ -185,21 +185,6 @@ class IngestHandler:
         written = await write_events(self._store, events, digests, window)
         self._signals.backlog_reached(written.appended, await self._store.shards())
         return Answers(written.verdicts, written.retry_after_s)
-
-    async def _folded(self, shards: set[int], wait_s: int) -> bool:
-        """Ask for a flush and wait until all that these shards hold now is in the report; False where time is up."""
-        deadline = time.monotonic() + wait_s
-        ledgers = await self._store.ledgers()
-        wanted = {shard: position_of(upto) for shard in shards if (upto := ledgers[shard].newest_id) is not None}
-        if wanted:
-            self._signals.flush_requested(await self._store.request_flush())
-        while wanted:
-            if time.monotonic() > deadline:
-                return False
-            await asyncio.sleep(_POLL_S)
-            ledgers = await self._store.ledgers()
-            wanted = {shard: upto for shard, upto in wanted.items() if position_of(ledgers[shard].folded_to) < upto}
-        return True
 
 
 def _verdicts_reply(outcome: Outcome, headers: Mapping[str, str], more: Mapping[str, str] | None = None) -> Response:

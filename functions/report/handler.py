@@ -10,17 +10,20 @@ from urllib.parse import parse_qsl
 import msgspec
 from starlette.responses import Response
 
-from functions.adapters import web
+from functions.adapters import cloud_events, web
+from functions.adapters.bodies import read_body
 from functions.adapters.compression import CODINGS, packed
 from functions.adapters.redis_report import ReportStore
 from functions.adapters.streaming import reply_from
+from functions.core import event_types
 from functions.core.errors import RequestRefusedError
 from functions.core.negotiation import preferred_coding
 from functions.core.report import etag_of, matches
 from functions.core.report_columns import MERCHANT_COLUMNS
 from functions.core.report_freshness import freshness_of
-from functions.core.report_query import Filters, Order, format_of, parameters_of, table_query
+from functions.core.report_query import EVENT_PARAMETERS, Filters, Order, format_of, parameters_of, table_query
 from functions.core.report_rows import rows_of_users
+from functions.report.events import answer_data, report_request
 from functions.report.formats import FORMATS, JSON, format_for, wants_page
 from functions.report.gate import Gate
 from functions.report.kept_texts import KeptTexts
@@ -31,6 +34,7 @@ from functions.report.routes import Answer, route_of
 from functions.report.summaries import Summaries
 from functions.report.tables import columns_of, page_body, page_of, whole_rows, whole_table
 from functions.report.views import view_of
+from functions.report.waiting import Waiting
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
@@ -69,6 +73,8 @@ class Asked:
             if self.format.packs_itself
             else preferred_coding(request.headers.get("accept-encoding"), CODINGS)
         )  # fmt: skip
+        self.waited: dict[str, str] = {}
+        """What the reply says of having waited."""
         self.state: StoreState
         self.fresh: Freshness
 
@@ -86,6 +92,7 @@ class ReportHandler:
         self._gate = Gate(settings)
         self._store = ReportStore(settings)
         self._summaries = Summaries(self._store)
+        self._waiting = Waiting(settings, self._store)
         self._kept = KeptTexts()
         self._answers = {
             Answer.USERS: self._users,
@@ -100,6 +107,7 @@ class ReportHandler:
 
     async def close(self) -> None:
         """Close the connections."""
+        await self._waiting.close()
         await self._store.close()
 
     async def handle(self, request: Request) -> Response:
@@ -108,8 +116,10 @@ class ReportHandler:
         path = request.scope.get("raw_path", request.url.path.encode()).decode("ascii", "replace").partition("?")[0]
         if path.startswith(people_page.PREFIX):
             return await people_page.reply(request, path.removeprefix(people_page.PREFIX))
+        if request.method == "POST" and path in {"", "/"}:
+            return await self._event(request)
         if request.method not in _READ:
-            return web.method_not_allowed("GET")
+            return web.method_not_allowed("GET, HEAD, POST" if path in {"", "/"} else "GET, HEAD")
         found = route_of(path)
         if found is None:
             return web.problem_reply(
@@ -128,7 +138,35 @@ class ReportHandler:
         reader = await self._gate.admit(request.headers.get("authorization"), key)
         view = view_of(reader, parts.get("merchant_id"), self._settings.pseudonym_secret)
         asked = Asked(request, path, route, parts, parameters_of(pairs, route.parameters), view)
+        asked.waited = await self._waiting.wait(request.headers)
         return await self._answers[route.answer](asked)
+
+    async def _event(self, request: Request) -> Response:
+        """Answer a request for a report that comes as a CloudEvent with another one."""
+        key = next((value for name, value in _pairs_of(request) if name == "key"), None)
+        reader = await self._gate.admit(request.headers.get("authorization"), key)
+        body = await read_body(request, self._settings.max_body_bytes, self._settings.body_timeout_s)
+        wanted = report_request(cloud_events.decode(request.headers, body))
+        view = view_of(reader, wanted.merchant, self._settings.pseudonym_secret)
+        query = table_query(parameters_of(wanted.parameters.items(), EVENT_PARAMETERS))
+        await self._waiting.wait(request.headers)
+        state = await self._store.state(view.merchant)
+        fresh = freshness_of(state.ledgers, state.last_run, self._settings.max_age_s)
+        if wanted.rows and query.limit is not None:
+            page = await page_of(self._store, state, view, query, query.limit)
+            next_url = page.next_url(wanted.path, wanted.parameters)
+            rows = page_body(page, query, JSON.encoder(columns_of(query)), next_url, fresh)
+            data = answer_data(wanted, {}, rows, fresh.shown())
+        else:
+            summary = await self._summaries.of(state, view)
+            data = answer_data(wanted, summary.shown(self._settings.min_group_users), None, fresh.shown())
+        headers, event = cloud_events.new_event(
+            event_types.REPORT_ANSWERED,
+            f"/flyertime/{self._settings.namespace}/report",
+            data,
+            event_id=f"{wanted.event_id}-answered",
+        )
+        return Response(event, headers={**web.NO_STORE, **headers})
 
     async def _read_state(self, asked: Asked, **wanted: Any) -> None:
         asked.state = await self._store.state(asked.view.merchant, **wanted)
@@ -238,7 +276,13 @@ class ReportHandler:
         return None
 
     def _headers(self, asked: Asked, etag: str) -> dict[str, str]:
-        headers = {"etag": etag, "cache-control": "private, no-cache", "vary": _VARY, **asked.fresh.headers()}
+        headers = {
+            "etag": etag,
+            "cache-control": "private, no-cache",
+            "vary": _VARY,
+            **asked.fresh.headers(),
+            **asked.waited,
+        }
         changed_us = max((shard.version for shard in asked.state.shards), default=0)
         if changed_us:
             headers["last-modified"] = formatdate(changed_us // 1_000_000, usegmt=True)

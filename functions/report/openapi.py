@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from functions.adapters import build
+from functions.core import event_types
 from functions.core.report_columns import MERCHANT_COLUMNS, USER_COLUMNS, Kind
 from functions.core.report_query import FORMATS, MAX_LIMIT, ORDERS
 from functions.core.report_summary import PERCENTILES
@@ -134,7 +135,7 @@ def _path(route: Route) -> dict[str, Any]:
     }
     if route.answer is Answer.DESCRIPTION:
         operation["security"] = []
-    return {"get": operation}
+    return {"get": operation, "post": _EVENT} if route.template == "/" else {"get": operation}
 
 
 def _responses(route: Route) -> dict[str, Any]:
@@ -193,6 +194,52 @@ _HEADERS: Final = {
     "flyertime-last-run": {"description": "when the last run ended", "schema": {"type": "string"}},
     "flyertime-next-run-by": {"description": "when the next one starts at the latest", "schema": {"type": "string"}},
 }  # fmt: skip
+
+_PROBLEM: Final = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+_EVENT: Final = {
+    "operationId": "answer_event",
+    "summary": "A request for a report as a CloudEvent, answered with one",
+    "description": "Its data may have `merchant_id`, `rows` (true: the rows themselves, else their summary and where "
+    "they are), and `query`, an object with the parameters of the table.",
+    "parameters": [{"name": "key", "in": "query", "schema": {"type": "string"}}],
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/cloudevents+json": {
+                "schema": {
+                    "type": "object",
+                    "properties": {
+                        "specversion": {"const": "1.0"},
+                        "type": {"const": event_types.REPORT_REQUESTED},
+                        "source": {"type": "string", "minLength": 1},
+                        "id": {"type": "string", "minLength": 1},
+                        "data": {
+                            "type": "object",
+                            "properties": {
+                                "merchant_id": {"type": ["string", "null"]},
+                                "rows": {"type": "boolean"},
+                                "query": {"type": "object", "additionalProperties": {"type": ["string", "number"]}},
+                            },
+                            "additionalProperties": False,
+                        },
+                    },
+                    "required": ["specversion", "type", "source", "id"],
+                }
+            }
+        },
+    },
+    "responses": {
+        "200": {"description": "an event with the report", "content": {"application/cloudevents+json": {}}},
+        "400": {"description": "no such event, or one that asks for nothing that there is", "content": _PROBLEM},
+        "401": {"description": "no read key, or none that is valid", "content": _PROBLEM},
+        "403": {"description": "the read key is bound to another merchant", "content": _PROBLEM},
+        "408": {"description": "the body did not come in time", "content": _PROBLEM},
+        "413": {"description": "the body is too large", "content": _PROBLEM},
+        "415": {"description": "the body is no CloudEvent", "content": _PROBLEM},
+        "429": {"description": "too many requests with this key", "content": _PROBLEM},
+        "503": {"description": "the store does not answer; Retry-After says when to ask again", "content": _PROBLEM},
+    },
+}
 
 _SUMMARY: Final = {
     "type": "object",

@@ -11,21 +11,24 @@ import dataclasses
 import logging
 from typing import TYPE_CHECKING, Final
 
+from starlette.responses import Response
+
 from functions.adapters import cloud_events, metrics, tracing, web
 from functions.adapters.bodies import read_body
 from functions.adapters.cloud_events import Received, Refused
 from functions.adapters.redis_store import RedisStore
+from functions.core import event_types
 from functions.core.errors import FlyertimeError, MisconfiguredError, RequestRefusedError
 from functions.core.ledger import backlog_of
 from functions.core.policy import Cause, Launch, RunState, Wait, decide
-from functions.trigger.events import Wish, flush_moment_ms, wish_of
+from functions.core.report_freshness import freshness_of
+from functions.trigger.events import Wish, ended_run_of, flush_moment_ms, updated_data, wish_of
 from functions.trigger.explanation import Look, body_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from starlette.requests import Request
-    from starlette.responses import Response
 
     from functions.core.settings import Settings
     from functions.trigger.launcher import Launcher
@@ -83,8 +86,22 @@ class TriggerHandler:
                 await self._request_flush(event)
         look = await self._act() if wishes - {Wish.NOTHING} else None
         if look is None or web.wants_event_or_nothing(request.headers):
-            return web.empty_reply()
+            return self._updated(events, look)
         return web.json_reply(body_of(look, self._settings.policy), 202 if look.started else 200)
+
+    def _updated(self, events: Sequence[Received], look: Look | None) -> Response:
+        """Return the event that goes to the broker in answer to a run's end; nothing where none has ended."""
+        ended = next(filter(None, map(ended_run_of, events)), None)
+        if ended is None or look is None:
+            return web.empty_reply()
+        data = updated_data(ended, freshness_of(look.ledgers, None, self._settings.max_age_s))
+        headers, body = cloud_events.new_event(
+            event_types.REPORT_UPDATED,
+            f"/flyertime/{self._settings.namespace}/trigger",
+            data,
+            event_id=f"{ended.name}-updated",  # the run's object changes again after its end, and is told of each time
+        )
+        return Response(body, headers={**web.NO_STORE, **headers})
 
     async def _request_flush(self, event: Received) -> None:
         """Put the wish into the store, where it outlasts an active run and its pauses.

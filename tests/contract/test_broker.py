@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import uuid
 from typing import TYPE_CHECKING, Any
 
+import httpx2
 import pytest
 from cloudevents.conversion import to_binary, to_structured
-from cloudevents.http import CloudEvent
+from cloudevents.http import CloudEvent, from_http
 
 from functions.adapters.redis_shard import ShardStore
 from functions.core import event_types
@@ -161,7 +163,44 @@ def test_what_is_no_event_is_not_tried_again(name: str, request: pytest.FixtureR
         assert not delivery.delivered
 
 
-def test_a_broker_sends_the_report_no_events(serve_function: ServeFunction, store: Settings) -> None:
-    """It takes none: one attempt, and no retry."""
+def test_report_answers_a_request_with_an_event_and_refuses_others(
+    serve_function: ServeFunction, store: Settings
+) -> None:
+    """An event of another type is no trouble that another attempt would mend."""
     with serve_function("report", store) as report:
-        assert [405] == deliver(report.url, *to_structured(app_event("1"))).statuses
+        request = CloudEvent({"type": event_types.REPORT_REQUESTED, "source": "/pipeline", "id": "7"}, {})
+        for encode in (to_binary, to_structured):
+            assert deliver(report.url, *encode(request)).delivered
+        assert [400] == deliver(report.url, *to_structured(app_event("1"))).statuses
+
+
+def test_a_run_s_end_is_answered_with_news_for_those_who_wait_for_the_report(trigger: FunctionProcess) -> None:
+    """However often the run's object changes after its end, it is one event by its id; a run that goes on is none."""
+
+    def told(state: str | None) -> httpx2.Response:
+        run = {"metadata": {"name": "flyertime-1f-1"}, "status": {"applicationState": {"state": state}}}
+        attributes = {"type": "dev.knative.apiserver.resource.update", "source": "/apiserver", "id": str(uuid.uuid4())}
+        headers, body = to_structured(CloudEvent(attributes, run))
+        return httpx2.post(
+            trigger.url, headers={**headers, "prefer": "reply"}, content=body, timeout=30, trust_env=False
+        )
+
+    answers = [told("COMPLETED"), told("COMPLETED"), told("FAILED")]
+    events = [from_http({**answer.headers}, answer.content) for answer in answers]
+
+    assert [(200, event_types.REPORT_UPDATED)] * 3 == [
+        (answer.status_code, event["type"]) for answer, event in zip(answers, events, strict=True)
+    ]
+    assert 1 == len({(event["source"], event["id"]) for event in events})
+    assert ["succeeded", "succeeded", "failed"] == [event.data["state"] for event in events]
+    assert {"run": "flyertime-1f-1", "pending_events": 0, "complete_through": None} == {
+        name: value for name, value in events[0].data.items() if name != "state"
+    }
+    assert [(204, b"")] * 2 == [((a := told(state)).status_code, a.content) for state in ("RUNNING", "SUBMITTED")]
+
+
+def test_the_news_wakes_nobody(trigger: FunctionProcess) -> None:
+    """Should they come back to trigger, they end there."""
+    news = CloudEvent({"type": event_types.REPORT_UPDATED, "source": "/t", "id": "r-updated"}, {"run": "r"})
+
+    assert [204] == deliver(trigger.url, *to_structured(news)).statuses

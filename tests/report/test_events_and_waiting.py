@@ -1,0 +1,193 @@
+"""A report asked for by a CloudEvent, and readers who wait for what is pending."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+
+import httpx2
+import pytest
+from cloudevents.conversion import to_binary, to_structured
+from cloudevents.http import CloudEvent, from_http
+
+from functions.adapters.redis_shard import Change, Committed, ShardStore
+from functions.adapters.redis_store import RedisStore, ShardBatch
+from functions.core import event_types
+from functions.core.access import sha256_of
+from functions.core.events import Event
+from functions.core.packing import pack_events
+from functions.core.read_access import ReadKey
+from functions.core.shards import shard_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from functions.core.settings import Settings
+    from tests.conftest import ServeFunction
+    from tests.report.conftest import Put
+
+HOUR_S = 3600
+
+
+def ask(client: httpx2.Client, data: object, encode: Any = to_structured, **headers: str) -> httpx2.Response:
+    """Send a request for a report."""
+    event = CloudEvent({"type": event_types.REPORT_REQUESTED, "source": "/pipeline", "id": "42"}, data)
+    head, body = encode(event)
+    return client.post("/", headers={**head, **headers}, content=body)
+
+
+@pytest.mark.parametrize("encode", [to_binary, to_structured])
+def test_an_event_is_answered_with_the_summary_and_where_the_rows_are(
+    report: httpx2.Client, put: Put, encode: Any
+) -> None:
+    """The answer is a CloudEvent whose id follows from the request's."""
+    put({"a": (HOUR_S, 1)}, {"m": {"a": (HOUR_S, 1), "b": (HOUR_S, 2)}})
+    answer = ask(report, {"merchant_id": "m", "query": {"min_sessions": 2}}, encode)
+    event = from_http({**answer.headers}, answer.content)
+
+    assert (200, event_types.REPORT_ANSWERED, "42-answered") == (answer.status_code, event["type"], event["id"])
+    assert 2 == event.data["summary"]["users"]
+    assert {"complete_through", "pending_events", "last_run", "next_run_by"} <= event.data.keys()
+    assert ["b"] == [row["user_id"] for row in report.get(event.data["link"]).json()]
+
+
+def test_an_event_may_ask_for_the_rows(report: httpx2.Client, put: Put) -> None:
+    """A page of them, with the way to the next one."""
+    put({f"u{number}": (number * HOUR_S, 1) for number in range(9)})
+    data = from_http(
+        *parts(ask(report, {"rows": True, "query": {"limit": 4, "sort": "-hours", "fields": "user_id"}}))
+    ).data
+
+    assert ["u8", "u7", "u6", "u5"] == [row["user_id"] for row in data["rows"]]
+    assert ["u4", "u3", "u2", "u1"] == [row["user_id"] for row in report.get(data["next"]).json()["rows"]]
+
+
+def parts(answer: httpx2.Response) -> tuple[dict[str, str], bytes]:
+    """Return what the events' library reads."""
+    return {**answer.headers}, answer.content
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        ({"merchant": "m"}, "bad_event"),
+        ({"rows": "yes"}, "bad_event"),
+        ([1], "bad_event"),
+        ({"query": {"limit": 0}}, "bad_parameter"),
+        ({"query": {"format": "csv"}}, "unknown_parameter"),
+        ({"rows": True, "query": {"after": "x"}}, "bad_cursor"),
+    ],
+)
+def test_an_event_that_asks_wrongly_is_refused(report: httpx2.Client, data: object, code: str) -> None:
+    """With a 400, which a broker does not try again."""
+    answer = ask(report, data)
+
+    assert (400, code) == (answer.status_code, answer.json()["code"])
+
+
+def test_events_show_no_more_than_the_key_allows(
+    serve_function: ServeFunction, report_settings: Settings, put: Put
+) -> None:
+    """A merchant's key asks for its own report alone, also by event."""
+    put({"a": (9 * HOUR_S, 1)}, {"m": {"a": (HOUR_S, 1)}, "n": {"b": (HOUR_S, 1)}})
+    environment = {"FLYERTIME_READ_AUTH": "keys", "FLYERTIME_READ_KEYS": ReadKey("m", sha256_of("ftr_m"), "m").line}
+    with (
+        serve_function("report", report_settings, **environment) as process,
+        httpx2.Client(base_url=process.url, trust_env=False) as client,
+    ):
+        own = {"authorization": "Bearer ftr_m"}
+        assert 401 == ask(client, {}).status_code
+        assert 403 == ask(client, {"merchant_id": "n"}, **own).status_code
+        rows = from_http(*parts(ask(client, {"rows": True}, **own))).data["rows"]
+
+    assert [{"user_id": "a", "avg_time_on_flyer_per_user_hours": 1.0}] == rows
+
+
+def append(settings: Settings, user: str) -> int:
+    """Put an event into the log, and return its shard."""
+    shard = shard_of(user, settings.shards or 0)
+
+    async def write() -> None:
+        store = RedisStore(settings)
+        event = Event(timestamp_us=0, user_id=user, event="flyer_open", flyer_id="f", merchant_id="m")
+        await store.append([ShardBatch(shard, pack_events([event]), 1)], 0)
+        await store.close()
+
+    asyncio.run(write())
+    return shard
+
+
+@contextmanager
+def sink() -> Iterator[tuple[str, list[str]]]:
+    """Take events, and keep their types."""
+    types: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            types.append(from_http({**self.headers}, body)["type"])
+            self.send_response(202)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}", types
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_freshness_is_told_everywhere(report: httpx2.Client, report_settings: Settings, put: Put) -> None:
+    """Headers on every answer, a 304 too; what is pending has a latest moment for the next run."""
+    put({"a": (HOUR_S, 1)}, {"m": {"a": (HOUR_S, 1)}})
+    append(report_settings, "a")
+    for path in ("/", "/?limit=1", "/users/a", "/merchants", "/merchants/m", "/summary", "/merchants/m/summary"):
+        answer = report.get(path)
+        again = report.get(path, headers={"if-none-match": answer.headers["etag"]})
+        for each in (answer, again):
+            assert "1" == each.headers["flyertime-pending-events"], path
+            assert each.headers["flyertime-complete-through"] < each.headers["flyertime-next-run-by"]
+        assert (200, 304) == (answer.status_code, again.status_code)
+        assert answer.headers["last-modified"].endswith("GMT")
+    body = report.get("/summary").json()["freshness"]
+    page = report.get("/?limit=1").json()
+
+    assert (1, body["complete_through"]) == (page["pending_events"], page["complete_through"])
+    assert (1, None) == (body["pending_events"], body["last_run"])
+    assert body["next_run_by"] > body["complete_through"]
+
+
+def test_a_reader_may_wait_for_what_is_pending(
+    serve_function: ServeFunction, report_settings: Settings, report: httpx2.Client
+) -> None:
+    """A flush is asked for, of the sink too; the answer comes when what was pending has been folded."""
+    shard = append(report_settings, "w")
+    assert "1" == report.get("/").headers["flyertime-pending-events"]
+
+    def fold() -> None:
+        store = ShardStore(report_settings)
+        ledger = store.ledger(shard)
+        change = Change(shard, ledger.commits, ledger.newest_id or "", 1, True, {}, {})
+        assert isinstance(store.commit(change), Committed)
+        store.close()
+
+    with sink() as (url, heard), serve_function("report", report_settings, K_SINK=url) as process:
+        late = httpx2.get(process.url, headers={"prefer": "wait=1"}, timeout=30, trust_env=False)
+        timer = threading.Timer(0.5, fold)
+        timer.start()
+        done = httpx2.get(process.url, headers={"prefer": "wait=20"}, timeout=30, trust_env=False)
+        timer.join()
+        none = httpx2.get(process.url, headers={"prefer": "wait=20"}, timeout=5, trust_env=False)
+
+    assert ("false", "1") == (late.headers["flyertime-folded"], late.headers["flyertime-pending-events"])
+    assert ("true", "0") == (done.headers["flyertime-folded"], done.headers["flyertime-pending-events"])
+    assert "wait=20" == done.headers["preference-applied"]
+    assert "true" == none.headers["flyertime-folded"]
+    assert [event_types.FLUSH_REQUESTED] * 2 == heard

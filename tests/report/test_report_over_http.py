@@ -135,7 +135,12 @@ def test_head_says_what_get_would(report: httpx2.Client, put: Put) -> None:
 
 @pytest.mark.parametrize(
     ("method", "path", "status", "code"),
-    [("POST", "/", 405, "method_not_allowed"), ("GET", "/elsewhere", 404, "no_such_path")],
+    [
+        ("PUT", "/", 405, "method_not_allowed"),
+        ("POST", "/summary", 405, "method_not_allowed"),
+        ("POST", "/", 400, "not_a_cloudevent"),
+        ("GET", "/elsewhere", 404, "no_such_path"),
+    ],
 )
 def test_other_requests_are_refused(report: httpx2.Client, method: str, path: str, status: int, code: str) -> None:
     """The refusal says what would be right."""

@@ -1,0 +1,124 @@
+"""`flyertime report` against a live report: every format and filter as the report itself gives them."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from click.testing import CliRunner
+
+from functions.cli import main
+from functions.core.access import sha256_of
+from functions.core.read_access import ReadKey
+from functions.local import fetching
+from tests.report.conftest import empty
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import redis
+
+    from functions.core.settings import Settings
+    from tests.conftest import ServeFunction
+    from tests.report.conftest import Put
+
+KEY, MERCHANT_KEY = "ftr_all", "ftr_m1"
+HOUR_S = 3600
+USERS = {f"user-{number:02}": (HOUR_S * (number + 1), number % 3 + 1) for number in range(30)}
+FEW = {"user-01": (HOUR_S, 1), "a/b ü": (2 * HOUR_S, 1)}
+
+
+@pytest.fixture(scope="module")
+def url(report_settings: Settings, serve_function: ServeFunction) -> Iterator[str]:
+    """Address of a report that needs a key."""
+    lines = (ReadKey("all", sha256_of(KEY)).line, ReadKey("m1", sha256_of(MERCHANT_KEY), "m1").line)
+    environment = {"FLYERTIME_READ_AUTH": "keys", "FLYERTIME_READ_KEYS": " ".join(lines)}
+    with serve_function("report", report_settings, **environment) as process:
+        yield process.url
+
+
+@pytest.fixture
+def report(url: str, raw_redis: redis.Redis, put: Put) -> Callable[..., str]:
+    """Return what runs the command on a filled report and gives its output."""
+    empty(raw_redis)
+    put({**USERS, "a/b ü": (2 * HOUR_S, 1)}, {"m1": FEW, "m2": USERS})
+
+    def run(*arguments: str, key: str = KEY, exit_code: int = 0) -> str:
+        done = CliRunner().invoke(main, ["report", "--from", url, *arguments], env={"FLYERTIME_READ_KEY": key})
+        assert exit_code == done.exit_code, done.output
+        return done.output
+
+    return run
+
+
+def test_a_table_has_a_head_and_a_row_for_each_user(report: Callable[..., str]) -> None:
+    """Hours with two digits; with a limit it says that there are more."""
+    lines = report("--sort=-hours", "--limit", "2").splitlines()
+
+    assert ["user_id", "avg_time_on_flyer_per_user_hours"] == lines[0].split()
+    assert [["user-27", "28.00"], ["user-24", "25.00"]] == [line.split() for line in lines[2:4]]
+    assert "… and more" in lines[4]
+
+
+def test_a_table_of_many_pages_is_whole(report: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next pages are asked for until there is none, or the limit is reached."""
+    monkeypatch.setattr(fetching, "PAGE_ROWS", 7)
+
+    assert sorted([*USERS, "a/b ü"]) == sorted(
+        line[3:].rpartition("  ")[0].strip() for line in report().splitlines()[2:]
+    )
+    assert 20 == len(json.loads(report("--json", "--limit", "20")))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "users"),
+    [
+        (("--prefix", "user-0", "--min-sessions", "3"), {"user-02", "user-05", "user-08"}),
+        (("--min-hours", "25"), {"user-24", "user-27"}),
+        (("--max-hours", "1.0"), {"user-00", "user-01", "user-02"}),
+        (("--merchant", "m1"), set(FEW)),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("wanted", ["json", "ndjson", "csv"])
+def test_filters_hold_in_every_format(
+    report: Callable[..., str], arguments: tuple[str, ...], users: set[str], wanted: str
+) -> None:
+    """As the report has them."""
+    text = report(*arguments, "--format", wanted)
+    if wanted == "csv":
+        found = {line.partition(",")[0] for line in text.splitlines()[1:]}
+    else:
+        rows = json.loads(text) if wanted == "json" else [json.loads(line) for line in text.splitlines()]
+        found = {row["user_id"] for row in rows}
+
+    assert users == found
+
+
+def test_one_user_by_any_id(report: Callable[..., str]) -> None:
+    """A row of its own."""
+    assert {"user_id": "a/b ü", "avg_time_on_flyer_per_user_hours": 2.0} == json.loads(
+        report("--user", "a/b ü", "--json")
+    )
+    assert "no two events" in report("--user", "nobody", exit_code=2)
+
+
+def test_merchants_side_by_side_and_the_summary(report: Callable[..., str]) -> None:
+    """A table of merchants; a few numbers as JSON."""
+    assert ["m1", "m2"] == [line.split()[0] for line in report("--merchants").splitlines()[2:]]
+    assert len(FEW) == json.loads(report("--merchant", "m1", "--summary"))["users"]
+
+
+def test_a_merchants_key_prints_that_merchant_alone(report: Callable[..., str]) -> None:
+    """And is refused another one, in a line."""
+    assert set(FEW) == {row["user_id"] for row in json.loads(report("--json", key=MERCHANT_KEY))}
+    assert "another merchant" in report("--merchant", "m2", key=MERCHANT_KEY, exit_code=2)
+
+
+def test_a_wrong_key_is_said_so_and_not_repeated(report: Callable[..., str]) -> None:
+    """What to send stands in the line."""
+    said = report(key="ftr_wrong", exit_code=2)
+
+    assert "not valid" in said
+    assert "ftr_wrong" not in said

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 BATCH_TYPE: Final = "application/cloudevents-batch+json"
 STRUCTURED_TYPE: Final = "application/cloudevents+json"
 REQUIRED: Final = ("specversion", "id", "source", "type")
+KNOWN: Final = frozenset({*REQUIRED, "datacontenttype", "dataschema", "subject", "time"})
+EXTENSION_TIMES: Final = 8
+"""So many times as long may other attributes be: brokers put what a failed delivery was answered into one."""
 MAX_FAULTS: Final = 16
 """Of one event that are told: what is wrong with more attributes than that is no event."""
 
@@ -65,7 +68,7 @@ def decode(
     Args:
         headers: By lower-case name.
         body: The whole body.
-        max_attribute_bytes: Longest attribute in UTF-8 that is taken.
+        max_attribute_bytes: Longest attribute in UTF-8 that is taken; of extensions `EXTENSION_TIMES` as much.
 
     Raises:
         RequestRefusedError: The request is no CloudEvent, or its body cannot be read as what its headers say it is.
@@ -246,8 +249,9 @@ def _faults_of(attributes: Mapping[str, object], max_bytes: int) -> list[Fault]:
         elif name == "time" and not _is_time(value):
             faults.append(Fault("bad_attribute", "/ce-time", f"must be {timestamps.WANTED}"))
     for name, value in attributes.items():
-        if isinstance(value, str) and len(value) > max_bytes // 4 and len(value.encode()) > max_bytes:
-            faults.append(Fault("too_long", _pointer(name), f"at most {max_bytes} bytes of UTF-8"))
+        limit_bytes = max_bytes if name in KNOWN else EXTENSION_TIMES * max_bytes
+        if isinstance(value, str) and len(value) > limit_bytes // 4 and len(value.encode()) > limit_bytes:
+            faults.append(Fault("too_long", _pointer(name), f"at most {limit_bytes} bytes of UTF-8"))
     return faults
 
 

@@ -114,7 +114,7 @@ class Settings:
     max_request_events: int = _setting(10_000, "events; requests with more are refused with 413", low=1)
     max_field_bytes: int = _setting(
         events_.MAX_FIELD_BYTES,
-        "bytes of UTF-8; an event with a longer field or attribute is rejected",
+        "bytes of UTF-8; an event with a longer field or attribute is rejected; extensions may have 8 times as many",
         low=1,
         high=65_534,
     )

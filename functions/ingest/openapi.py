@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from functions.adapters.cloud_events import EXTENSION_TIMES
+
 if TYPE_CHECKING:
     from functions.core.settings import Settings
 
@@ -62,7 +64,7 @@ def _limited(value: Any, settings: Settings) -> Any:
             limited["$ref"] = f"#/components/schemas/{SCHEMAS[limited['$ref']]}"
         if limited.get("maxItems") == _EVENTS:
             limited["maxItems"] = settings.max_request_events
-        if limited.get("maxLength") == _TEXT:
-            limited["maxLength"] = settings.max_field_bytes
+        if (length := limited.get("maxLength")) in {_TEXT, EXTENSION_TIMES * _TEXT}:
+            limited["maxLength"] = length // _TEXT * settings.max_field_bytes
         return limited
     return [_limited(inner, settings) for inner in value] if isinstance(value, list) else value

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from functions.adapters.cloud_events import MAX_FAULTS, Received, Refused, decode, new_event
-from functions.core.errors import RequestRefusedError
+from functions.core.errors import Fault, RequestRefusedError
 
 HEADERS = {
     "ce-specversion": "1.0",
@@ -105,6 +105,8 @@ def test_header_values_are_read_as_they_are_sent(raw: str, text: str) -> None:
         pytest.param({"subject": "x" * 1025}, [("too_long", "/ce-subject")], id="long"),
         pytest.param({"subject": "x" * 1024}, [], id="just not too long"),
         pytest.param({"subject": "é" * 513}, [("too_long", "/ce-subject")], id="long in bytes"),
+        pytest.param({"knativeerrordata": "x" * 8192}, [], id="what a broker puts there"),
+        pytest.param({"knativeerrordata": "x" * 8193}, [("too_long", "/ce-knativeerrordata")], id="long extension"),
         pytest.param({"id": "x" * 1025}, [("too_long", "/ce-id")], id="long id"),
         pytest.param({"datacontenttype": "text/plain", "data": "x"}, [("data_not_json", "/data")], id="text data"),
         pytest.param({"datacontenttype": "application/vnd.x+json; a=b", "data": {}}, [], id="a kind of JSON"),
@@ -189,6 +191,30 @@ def test_any_bytes_are_decoded_or_refused(body: bytes, content_type: str) -> Non
         decode({"content-type": content_type}, body)
     except RequestRefusedError:
         return
+
+
+HEADER = st.text(st.characters(max_codepoint=255), max_size=20)
+
+
+@given(
+    st.dictionaries(st.text("abz09-_%. ", max_size=6).map(lambda name: f"ce-{name}"), HEADER, max_size=5),
+    st.fixed_dictionaries({}, optional=dict.fromkeys(HEADERS, HEADER)),
+    st.binary(max_size=50),
+)
+def test_any_headers_are_decoded_or_refused_without_an_echo(
+    more: dict[str, str], some: dict[str, str], body: bytes
+) -> None:
+    """Each fault has a JSON pointer; what a header held is in no reason."""
+    marked = {name: f"{value}secret\xe9" for name, value in {**HEADERS, **more, **some}.items()}
+    for headers in ({**HEADERS, **more, **some}, marked):
+        faults: list[Fault] = []
+        try:
+            faults = [fault for event in decode(headers, body) if isinstance(event, Refused) for fault in event.faults]
+            told = str(faults)
+        except RequestRefusedError as refusal:
+            told = refusal.message
+        assert "secret" not in told
+        assert all(not fault.pointer or fault.pointer.startswith("/") for fault in faults)
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))

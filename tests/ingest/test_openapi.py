@@ -107,7 +107,9 @@ def codes_in_document(heading: str) -> set[str]:
     """Return the codes of the table under a heading of docs/ingest.md."""
     text = (ROOT / "docs" / "ingest.md").read_text()
     section = text.partition(f"\n### {heading}\n")[2].partition("\n#")[0]
-    return set(re.findall(r"^\| `([a-z0-9_]+)` \|", section, re.MULTILINE))
+    codes = re.findall(r"^\| `([a-z0-9_]+)` \|", section, re.MULTILINE)
+    assert sorted(set(codes)) == codes, "each once, in the order of the alphabet"
+    return set(codes)
 
 
 def test_every_code_of_a_fault_is_published() -> None:

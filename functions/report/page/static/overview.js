@@ -73,7 +73,7 @@ function showLedger(ledger) {
     ["Accepted", number(accepted)],
     ["Folded into this report", number(folded)],
     ["Pending", number(pending)],
-    ["Erased with their user before they were folded", number(erased)],
+    ["Erased with their user", number(erased)],
     ["Duplicates, counted once", number(duplicate)],
   ]));
   const missing = accepted - folded - pending - erased;

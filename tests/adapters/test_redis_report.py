@@ -1,0 +1,124 @@
+"""How the report reads the store: in a trip, shard by shard, and whatever happens to the state meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from functions.adapters import redis_report
+from functions.adapters.redis_report import ReportStore
+from functions.core.shards import Keys, shard_of
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    import redis
+
+    from functions.core.settings import Settings
+
+USERS = {f"user{number}".encode(): b"%d" % number for number in range(300)}
+
+
+def reading(settings: Settings, read: Callable[[ReportStore], Awaitable[Any]]) -> Any:
+    """Return what is read."""
+
+    async def run() -> Any:
+        store = ReportStore(settings)
+        try:
+            return await read(store)
+        finally:
+            await store.close()
+
+    return asyncio.run(run())
+
+
+def fill(raw_redis: redis.Redis, keys: Keys, users: dict[bytes, bytes], merchant: str | None = None) -> None:
+    """Put averages into a generation of the state."""
+    for shard in range(4):
+        part = {name: value for name, value in users.items() if shard_of(name.decode(), 4) == shard}
+        if part:
+            raw_redis.hset(keys.averages(shard, merchant), mapping=part)  # type: ignore[arg-type]
+        raw_redis.hset(keys.ledger(shard), "version", 100 + shard)
+        if merchant is not None:
+            raw_redis.hset(keys.versions(shard), merchant, 200 + shard)
+
+
+async def everything(store: ReportStore, merchant: str | None = None) -> dict[bytes, bytes]:
+    """Return all averages, by way of the blocks that the report reads."""
+    state = await store.state(merchant)
+    found: dict[bytes, bytes] = {}
+    for shard, held in enumerate(state.shards):
+        names: list[bytes] = []
+        async for ids, values in store.blocks(shard, merchant, held.users):
+            names += ids
+            found |= zip(ids, values, strict=True)
+        assert sorted(names) == names
+        assert len(set(names)) == len(names)
+    return found
+
+
+def test_the_state_is_read_whole(settings: Settings, raw_redis: redis.Redis) -> None:
+    """Books, versions, numbers of users, the last run, a user's value and the merchants, all at once."""
+    fill(raw_redis, Keys(settings.namespace), USERS)
+    fill(raw_redis, Keys(settings.namespace), {b"user1": b"x"}, "m")
+    raw_redis.xadd(Keys(settings.namespace).runs, {"run": "r1", "ended_at": "then"})
+    state = reading(settings, lambda store: store.state(user_id="user7", merchants=True))
+    of_merchant = reading(settings, lambda store: store.state("m"))
+
+    assert (300, b"7", {"run": "r1", "ended_at": "then"}) == (state.users, state.user, state.last_run)
+    assert [100, 101, 102, 103] == [shard.version for shard in state.shards]
+    assert [{"m": 200 + shard} for shard in range(4)] == [*state.merchants]
+    assert (1, [200, 201, 202, 203]) == (of_merchant.users, [shard.version for shard in of_merchant.shards])
+
+
+def test_a_store_that_does_not_know_the_script_is_told_it(settings: Settings, raw_redis: redis.Redis) -> None:
+    """As after a restart."""
+
+    async def twice(store: ReportStore) -> list[int]:
+        first = await store.state()
+        raw_redis.script_flush()
+        return [first.users, (await store.state()).users]
+
+    fill(raw_redis, Keys(settings.namespace), USERS)
+
+    assert [300, 300] == reading(settings, twice)
+
+
+def test_large_shards_are_read_in_blocks(
+    settings: Settings, raw_redis: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In order, everybody once, with no more than twice a block and a piece held."""
+    monkeypatch.setattr(redis_report, "BLOCK_USERS", 7)
+    monkeypatch.setattr(redis_report, "SCAN_USERS", 3)
+    fill(raw_redis, Keys(settings.namespace), USERS)
+
+    assert USERS == reading(settings, everything)
+
+
+@pytest.mark.parametrize("block_users", [7, 100_000])
+def test_a_generation_that_is_replaced_while_it_is_read_leaves_no_gap(
+    settings: Settings, raw_redis: redis.Redis, monkeypatch: pytest.MonkeyPatch, block_users: int
+) -> None:
+    """The old one is deleted as soon as the new one is live: what is read next is of that one, and nobody is missed."""
+    monkeypatch.setattr(redis_report, "BLOCK_USERS", block_users)
+    monkeypatch.setattr(redis_report, "SCAN_USERS", 3)
+    old, new = Keys(settings.namespace), Keys(settings.namespace, 1)
+    fill(raw_redis, old, USERS)
+    fill(raw_redis, new, dict.fromkeys(USERS, b"new"))
+
+    async def read(store: ReportStore) -> set[bytes]:
+        state = await store.state()
+        found: set[bytes] = set()
+        for shard, held in enumerate(state.shards):
+            async for ids, _ in store.blocks(shard, None, held.users):
+                if not found:
+                    raw_redis.hset(old.layout, "generation", 1)
+                    for each in range(4):
+                        raw_redis.delete(old.averages(each))
+                found |= set(ids)
+        assert 1 == (await store.state()).generation
+        return found
+
+    assert set(USERS) == reading(settings, read)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from pyspark import SparkConf, SparkContext
 
+from spark import class_archive
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -16,11 +18,14 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def start_context(settings: Settings, run: str, *, sql: bool = False) -> Iterator[SparkContext]:
+def start_context(
+    settings: Settings, run: str, *, sql: bool = False, java_options: str | None = None
+) -> Iterator[SparkContext]:
     """Start a Spark context, and stop it at the end.
 
     What spark-submit or the operator has set stays as it is; on one machine it listens on the loopback address only.
-    With ``sql`` the JVM does work of its own, and gets the memory and the compiler for it.
+    With ``sql`` the JVM does work of its own, and gets the memory and the compiler for it. ``java_options`` are further
+    ones on one machine; by default those that have classes from an archive, where there is one.
     """
     conf = SparkConf()
     conf.setIfMissing("spark.master", settings.spark_master or "local[*,4]")  # four tries a task, as on a cluster
@@ -33,7 +38,9 @@ def start_context(settings: Settings, run: str, *, sql: bool = False) -> Iterato
         conf.setIfMissing("spark.driver.host", "127.0.0.1")
         # In a fold the JVM only passes shard numbers around.
         conf.setIfMissing("spark.driver.memory", "2g" if sql else "512m")
-        conf.setIfMissing("spark.driver.extraJavaOptions", "" if sql else "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
+        shared = class_archive.java_options() if java_options is None else java_options
+        lean = "" if sql else "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC "
+        conf.setIfMissing("spark.driver.extraJavaOptions", f"{lean}{shared}")
     # Where nobody chose an interpreter for the workers, ours: it has what they import.
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     context = SparkContext(conf=conf)

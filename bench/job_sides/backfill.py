@@ -11,6 +11,7 @@ import time
 from pyspark.sql import SparkSession
 
 from bench.job_sides.fold import report_of
+from bench.job_sides.process_tree import cpu_s
 from functions.adapters.redis_store import RedisStore
 from functions.core import settings as settings_
 from spark.backfill import Source, backfill
@@ -22,10 +23,11 @@ def main() -> None:
     settings = settings_.parse(os.environ)
     with start_context(settings, "bench", sql=True) as context:
         spark = SparkSession(context)
+        cpu_before_s = cpu_s()
         started_s = time.monotonic()
         backfill(spark, settings, Source(sys.argv[1], "parquet"), None, None)
-        seconds = time.monotonic() - started_s
-    print(json.dumps({"seconds": seconds, **asyncio.run(report_of(RedisStore(settings)))}))
+        took = {"seconds": time.monotonic() - started_s, "cpu_s": cpu_s() - cpu_before_s}
+    print(json.dumps({**took, **asyncio.run(report_of(RedisStore(settings)))}))
 
 
 main()

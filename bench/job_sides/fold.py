@@ -7,8 +7,10 @@ import asyncio
 import json
 import os
 import time
-from pathlib import Path
 
+import redis
+
+from bench.job_sides.process_tree import cpu_s, peaks_mb
 from bench.workload import Workload
 from functions.adapters.redis_store import RedisStore
 from functions.core import settings as settings_
@@ -27,15 +29,19 @@ def main() -> None:
     summary = Summary()
     entered_s = time.monotonic()
     with start_context(settings, "bench") as context:
+        store = redis.Redis.from_url(settings.redis_url)
+        cpu_before_s = cpu_s() + _store_cpu_s(store)
         started_s = time.monotonic()
         fold_bounds(context, bounds_of(settings), summary)
         took = {"seconds": time.monotonic() - started_s, "spark_start_s": started_s - entered_s}
+        took["cpu_s"] = cpu_s() + _store_cpu_s(store) - cpu_before_s
+        store.close()
         if arguments.then:
             Workload(arguments.then, users=arguments.users, seed=5).fill(settings)
             started_s = time.monotonic()
             fold_bounds(context, bounds_of(settings), summary)
             took["again_s"] = time.monotonic() - started_s
-        took |= _peaks(os.getpid())
+        took |= peaks_mb()
     if summary.errors:
         raise SystemExit(f"{summary.errors}")
     print(json.dumps({**took, **asyncio.run(report_of(RedisStore(settings)))}))
@@ -49,19 +55,9 @@ async def report_of(store: RedisStore) -> dict[str, float]:
     return {"users": len(averages), "hours": sum(averages)}
 
 
-def _peaks(pid: int) -> dict[str, float]:
-    """Return the peak memory of the driver, of its JVM, and of the largest Python worker, in MB."""
-    peaks = {"driver_mb": 0.0, "jvm_mb": 0.0, "worker_mb": 0.0}
-    members = [pid]
-    for member in members:
-        process = Path(f"/proc/{member}")
-        for task in process.glob("task/*/children"):
-            members += map(int, task.read_text().split())
-        status = dict(line.split(":", 1) for line in (process / "status").read_text().splitlines())
-        command = (process / "cmdline").read_bytes()
-        kind = "driver_mb" if member == pid else "jvm_mb" if b"java" in command.split(b"\0")[0] else "worker_mb"
-        peaks[kind] = max(peaks[kind], int(status.get("VmHWM", "0 kB").split()[0]) / 1024)
-    return peaks
+def _store_cpu_s(store: redis.Redis) -> float:
+    used = store.info("cpu")
+    return float(used["used_cpu_user"] + used["used_cpu_sys"])
 
 
 if __name__ == "__main__":

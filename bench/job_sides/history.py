@@ -8,6 +8,7 @@ import time
 
 from pyspark.sql import SparkSession
 
+from bench.job_sides.process_tree import cpu_s
 from spark.transforms import compute_average_time_on_flyer_per_user
 
 
@@ -22,11 +23,15 @@ def main() -> None:
         .config("spark.sql.shuffle.partitions", "8")
         .getOrCreate()
     )
+    cpu_before_s = cpu_s()
     started_s = time.monotonic()
     rows = compute_average_time_on_flyer_per_user(spark.read.parquet(sys.argv[1])).collect()
     seconds = time.monotonic() - started_s
+    took_cpu_s = cpu_s() - cpu_before_s
     spark.stop()
-    print(json.dumps({"seconds": seconds, "users": len(rows), "hours": sum(row[1] for row in rows)}))
+    print(
+        json.dumps({"seconds": seconds, "cpu_s": took_cpu_s, "users": len(rows), "hours": sum(row[1] for row in rows)})
+    )
 
 
 main()

@@ -9,6 +9,8 @@ import time
 from pyspark.sql import SparkSession, Window
 from pyspark.sql import functions as F  # noqa: N812  # the name that every Spark user knows
 
+from bench.job_sides.process_tree import cpu_s
+
 
 def main() -> None:
     """Run, and print the seconds and the number of users."""
@@ -21,6 +23,7 @@ def main() -> None:
         .config("spark.sql.shuffle.partitions", "8")  # the default of 200 is for clusters
         .getOrCreate()
     )
+    cpu_before_s = cpu_s()
     started_s = time.monotonic()
     schema = "timestamp timestamp, user_id string, event string, flyer_id string, merchant_id string"
     kind, folder = sys.argv[1:]
@@ -44,8 +47,11 @@ def main() -> None:
     )
     rows = averages.collect()
     seconds = time.monotonic() - started_s
+    took_cpu_s = cpu_s() - cpu_before_s
     spark.stop()
-    print(json.dumps({"seconds": seconds, "users": len(rows), "hours": sum(row[1] for row in rows)}))
+    print(
+        json.dumps({"seconds": seconds, "cpu_s": took_cpu_s, "users": len(rows), "hours": sum(row[1] for row in rows)})
+    )
 
 
 main()

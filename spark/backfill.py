@@ -214,7 +214,7 @@ def _count(work: _Work, result: Backfilled) -> None:
         .select((place % shards).cast("int").alias("shard"), place.alias("place"), *SPAN_COLUMNS)
         .where(F.col("place") > upto[F.col("shard")])
         .repartition(shards, "shard")
-        .sortWithinPartitions("shard", "place")
+        .sortWithinPartitions("shard", "place", "first_us")  # in order of time, a rebuild may cut a user anywhere
     )
     own, worker_settings = result.backfill, work.worker_settings
 

@@ -35,7 +35,7 @@ DEFAULTS = {
     "retry_pause_s": 30.0,
     "max_retry_pause_s": 600.0,
     "launcher": "operator",
-    "round_events": 100_000,
+    "round_events": 250_000,
     "log_level": "INFO",
 }
 

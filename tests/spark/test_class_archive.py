@@ -32,7 +32,7 @@ with start_context(Settings(spark_master="local[1]"), "taking", java_options=opt
 
 
 def test_the_archive_that_is_made_is_taken(tmp_path: Path) -> None:
-    """Thousands of Spark's classes come from it, at a path with a space in it."""
+    """Hundreds of Spark's own classes come from it, at a path with a space in it."""
     archive, log = tmp_path / "a folder" / "spark.jsa", tmp_path / "classes"
     archive.parent.mkdir()
     subprocess.run([sys.executable, "-c", MAKE, str(archive)], cwd=ROOT, check=True, timeout=200)
@@ -40,7 +40,7 @@ def test_the_archive_that_is_made_is_taken(tmp_path: Path) -> None:
     shared = [line for line in log.read_text().splitlines() if "shared objects file (top)" in line]
 
     assert [archive] == list(archive.parent.iterdir())
-    assert len([line for line in shared if "org.apache.spark" in line]) > 1000
+    assert len([line for line in shared if "org.apache.spark" in line]) > 500
 
 
 def test_without_an_archive_nothing_is_asked_of_java(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

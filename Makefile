@@ -1,4 +1,4 @@
-# Every target sets up what it needs: .venv with the pinned packages, and a Java runtime where none is found.
+# Every target sets up what it needs: .venv with the pinned packages, and where none is found Java, and Chromium and curl for the tests.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

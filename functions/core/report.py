@@ -37,11 +37,6 @@ def rows_of(shards: Iterable[Mapping[bytes, bytes]]) -> Iterator[Row]:
                 yield row
 
 
-def json_array(rows: Iterable[Row]) -> bytes:
-    """Return rows as a JSON array."""
-    return msgspec.json.encode(list(rows))
-
-
 def etag_of(state: str, representation: str) -> str:
     """Return the strong ETag of a representation made from a state, which the text tells from every other.
 

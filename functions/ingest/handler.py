@@ -10,11 +10,12 @@ from functions.adapters import build, tracing, web
 from functions.adapters.bodies import read_body
 from functions.adapters.exchange import waits_by_wish
 from functions.adapters.folding import folded
-from functions.adapters.redis_store import RedisStore
+from functions.adapters.redis_report import ReportStore
+from functions.adapters.report_array import report_array
+from functions.adapters.streaming import reply_from
 from functions.core.errors import RequestRefusedError
 from functions.core.events import Limits
 from functions.core.pressure import Ceiling
-from functions.core.report import json_array, rows_of
 from functions.core.settings import MEMORY
 from functions.ingest import decoding
 from functions.ingest.counting import take_note
@@ -56,7 +57,7 @@ class IngestHandler:
         self._gate = Gate(settings)
         self._browsers = Origins(settings.cors_origins)
         self._webhooks = Origins(settings.webhook_origins)
-        self._store = RedisStore(settings)
+        self._store = ReportStore(settings)
         self._clock = clock
         self._limits_of_s = -1
         self._limits_now = Limits()
@@ -143,8 +144,13 @@ class IngestHandler:
             counts["flyertime-folded"] = (
                 "true" if await folded(self._store, self._signals.flush_requested, wait_s, shards) else "false"
             )
-        report = json_array(rows_of(shard.averages for shard in await self._store.averages()))
-        return web.json_bytes_reply(report, headers=counts)
+        return await reply_from(
+            report_array(self._store),
+            {**web.NO_STORE, **counts},
+            media_type="application/json",
+            head_only=False,
+            stall_s=self._settings.reader_stall_s,
+        )
 
     def _openapi(self) -> Response:
         if self._openapi_page is None:

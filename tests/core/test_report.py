@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
-from functions.core.report import etag_of, json_array, matches, rows_of
+from functions.core.report import etag_of, matches, rows_of
 from functions.core.spans import Totals, pack_totals
 
 
@@ -20,14 +18,6 @@ def test_rows_come_shard_by_shard_and_by_id_within() -> None:
     one, other = {b"b": packed(3600, 1), b"a": packed(3600, 2)}, {b"B": packed(0, 1)}
 
     assert ["a", "b", "B"] == [row.user_id for row in rows_of([one, other])]
-
-
-def test_the_array_is_the_one_that_clients_know() -> None:
-    """Two columns, the number as a number."""
-    array = json_array(rows_of([{"ü".encode(): packed(5400, 1)}]))
-
-    assert [{"user_id": "ü", "avg_time_on_flyer_per_user_hours": 1.5}] == json.loads(array)
-    assert b"[]" == json_array([])
 
 
 def test_a_user_without_a_session_is_not_listed() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -344,6 +345,28 @@ def test_a_redrive_that_is_not_let_in_says_so_and_keeps_everything(
     assert (2, True) == (refused.exit_code, "answered 401" in refused.stderr)
     assert "ftw_wrong" not in refused.output
     assert 1 == len(listed(run, "--fixed"))
+
+
+def test_a_redrive_keeps_to_the_rate_of_its_key(
+    settings: Settings,
+    run: Callable[..., Result],
+    serve_function: ServeFunction,
+    ingest: FunctionProcess,
+    keyed: Settings,
+) -> None:
+    """Told that it is too fast, it waits as long as it is asked to, and loses nothing."""
+    post(ingest, [event(str(number), {**BAD, "event": f"e{number}"}) for number in range(250)])
+    run("fix", "--code", "wrong_type", "--set", "/user_id=ann")
+    token = "ftw_slow-0123456789abcdef"
+    line = f"{AccessKey('slow', sha256_of(token)).line}:rate=200:burst=100"
+    slow = dataclasses.replace(settings, write_keys=line)
+    with serve_function("ingest", slow, FLYERTIME_METRICS="on") as process:
+        redriven = run("redrive", "--to", process.url, "--key", token)
+        metrics = httpx2.get(f"{process.url}/metrics", trust_env=False).text
+
+    assert (0, "250 accepted") == (redriven.exit_code, redriven.stdout.splitlines()[0])
+    assert 'flyertime_errors_total{code="too_fast"}' in metrics
+    assert ["ann"] * 250 == users(keyed)
 
 
 def test_what_ingest_still_rejects_stays_and_is_not_kept_twice(

@@ -14,7 +14,7 @@ import redis.asyncio
 
 from functions.adapters.redis_client import connect, connect_async
 from functions.adapters.redis_shard import ShardStore
-from functions.adapters.redis_slots import slot_of
+from functions.adapters.redis_slots import Address, slot_of
 from functions.adapters.redis_store import Appended, RedisStore, ShardBatch
 from functions.core.errors import FlyertimeError, MisconfiguredError, UnavailableError
 from functions.core.events import Event
@@ -296,8 +296,22 @@ def test_the_addresses_have_one_password() -> None:
     """Nodes that are found later get it as the first has it."""
     client = connect_async(Settings(redis_url="redis://u:old@127.0.0.1:1,127.0.0.1:2", redis_password="new"))
     known = [node.connection_pool.connection_kwargs for node in client._clients.values()]
+    known.append(client._pool_of(Address("127.0.0.1", 3)).connection_kwargs)
 
-    assert [("u", "new", 1), ("u", "new", 2)] == [(node["username"], node["password"], node["port"]) for node in known]
+    assert [("u", "new", port) for port in (1, 2, 3)] == [
+        (node["username"], node["password"], node["port"]) for node in known
+    ]
+
+
+def test_nodes_that_are_found_are_spoken_to_as_the_first_is() -> None:
+    """With TLS where the first address has it, and with the same patience."""
+    client = connect_async(Settings(redis_url="rediss://a:6380?ssl_cert_reqs=none", redis_timeout_s=0.7))
+    found = client._pool_of(Address("b", 6381))
+
+    assert redis.asyncio.SSLConnection is found.connection_class
+    assert ("b", 6381, 0.7, "none") == tuple(
+        found.connection_kwargs[name] for name in ("host", "port", "socket_timeout", "ssl_cert_reqs")
+    )
 
 
 def test_an_appended_answer_says_what_is_pending(redis_cluster: EmbeddedCluster) -> None:

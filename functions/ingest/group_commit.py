@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from functions.adapters.exchange import current, work_for
 from functions.core.errors import UnavailableError
@@ -76,9 +76,7 @@ class GroupCommit:
         self._waiting.append(_Waiting(submissions, answers, current.get()))
         self._waiting_events += events
         if len(self._writers) < self._max_writers:
-            writer = asyncio.create_task(self._write_all())
-            self._writers.add(writer)
-            writer.add_done_callback(self._writers.discard)
+            self._writers.add(asyncio.create_task(self._write_all()))
         return await answers
 
     async def close(self) -> None:
@@ -87,6 +85,13 @@ class GroupCommit:
             await asyncio.wait(self._writers)
 
     async def _write_all(self) -> None:
+        try:
+            await self._write_waiting()
+        finally:
+            # Here, in the step that found nothing waiting: what comes in the next one needs a writer of its own.
+            self._writers.discard(cast("asyncio.Task[None]", asyncio.current_task()))
+
+    async def _write_waiting(self) -> None:
         while self._waiting:
             group = self._next_group()
             work_for([waiting.exchange for waiting in group])

@@ -149,3 +149,22 @@ def test_writes_that_wait_for_the_disk_do_not_wait_for_each_other() -> None:
         assert [["d0", "e0"]] == store.writes[3:]
 
     asyncio.run(scenario())
+
+
+def test_what_comes_just_as_the_last_writer_ends_is_written() -> None:
+    """Also where no other request ever comes after it."""
+
+    async def scenario() -> None:
+        store = Store()
+        store.open.set()
+        group_commit = GroupCommit(store.write, max_waiting_events=100, writers=1)
+
+        async def sender(name: str) -> None:
+            for number in range(50):
+                await group_commit.submit(request(f"{name}{number}-"))
+
+        async with asyncio.timeout(10):
+            await asyncio.gather(*(sender(name) for name in "abc"))
+        await group_commit.close()
+
+    asyncio.run(scenario())

@@ -244,3 +244,29 @@ def test_a_shard_of_any_size_is_read_whole_and_in_order(own: tuple[EmbeddedValke
     assert USERS + 150_000 == len(names) == len(set(names))
     assert sorted(names, key=lambda name: (shard_of(name, SHARDS), name)) == names
     assert sorted(names, reverse=True)[:50_000] == [row["user_id"] for row in page["rows"]]
+
+
+def test_a_table_in_the_order_of_ids_is_whole_however_many_there_are(
+    shared: tuple[EmbeddedValkey, FunctionProcess],
+) -> None:
+    """It is read in ranges, over all shards; everybody comes once, and in order."""
+    _, process = shared
+    for sort, descending in (("user_id", False), ("-user_id", True)):
+        answer = httpx2.get(f"{process.url}/?fields=user_id&sort={sort}", timeout=60, trust_env=False)
+        names = [row["user_id"] for row in answer.json()]
+        assert USERS == len(set(names)) == len(names)
+        assert sorted(names, reverse=descending) == names
+
+
+def test_too_many_rows_in_the_order_of_a_number_are_asked_for_in_pages(
+    shared: tuple[EmbeddedValkey, FunctionProcess],
+) -> None:
+    """Before anything is sent, with a word on what would do; a filter that leaves few enough does too."""
+    _, process = shared
+    refused = httpx2.get(f"{process.url}/?sort=-hours", timeout=60, trust_env=False)
+    few = httpx2.get(f"{process.url}/?sort=-hours&min_hours=110", timeout=60, trust_env=False).json()
+    hours = [row["avg_time_on_flyer_per_user_hours"] for row in few]
+
+    assert (400, "sort_needs_limit") == (refused.status_code, refused.json()["code"])
+    assert hours == sorted(hours, reverse=True)
+    assert sum(1 for number in range(USERS) if (number + 18) // 36 >= 11_000) == len(few)

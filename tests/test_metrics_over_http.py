@@ -113,8 +113,9 @@ def test_every_function_tells_the_backlog_and_the_last_run(
         "flyertime_policy_max_age_seconds": 60,
     }.items() <= {name: n for (name, labels), n in samples.items() if not labels}.items()
     assert 0 <= value(samples, "flyertime_oldest_pending_event_age_seconds") < 60
-    assert [2, 0, 0] == [
-        value(samples, "flyertime_booked_events_total", state=state) for state in ("accepted", "duplicate", "folded")
+    assert [2, 0, 0, 0] == [
+        value(samples, "flyertime_booked_events_total", state=state)
+        for state in ("accepted", "duplicate", "folded", "erased")
     ]
 
 

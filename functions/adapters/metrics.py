@@ -1,7 +1,7 @@
 """What the functions count: the whole catalogue, named by the conventions of Prometheus and of OpenTelemetry.
 
 HTTP and the store's trips have OpenTelemetry's names, so that dashboards which know those fit; all else begins with
-``flyertime_``. docs/operations.md has the same table, written by scripts/metrics_table.py. Who counts in a hot place
+``flyertime_``. docs/operations.md has the same table, written by scripts/tables.py. Who counts in a hot place
 takes the child once (``EVENTS.of("accepted")``) and keeps it.
 """
 

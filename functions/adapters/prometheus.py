@@ -40,7 +40,7 @@ OLDEST: Final = Gauge(
 )
 BOOKED: Final = Gauge(
     "flyertime_booked_events_total",
-    "events by the store's books, which outlive all processes",
+    "events by the store's books, which outlive all processes; accepted = folded + pending + erased",
     "counter",
     ("state",),
 )
@@ -138,6 +138,7 @@ class _Collected:
                     ("accepted",): figures.accepted,
                     ("duplicate",): figures.duplicate,
                     ("folded",): figures.folded,
+                    ("erased",): figures.erased,
                 },
                 QUARANTINED: {(): figures.quarantine.events},
                 QUARANTINED_BYTES: {(): figures.quarantine.bytes},

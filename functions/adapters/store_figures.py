@@ -47,6 +47,7 @@ class Figures:
     accepted: int
     duplicate: int
     folded: int
+    erased: int
     quarantine: Books
     last_run: LastRun | None
 
@@ -92,6 +93,7 @@ class StoreFigures:
             accepted=sum(ledger.accepted for ledger in ledgers),
             duplicate=sum(ledger.duplicate for ledger in ledgers),
             folded=sum(ledger.folded for ledger in ledgers),
+            erased=sum(ledger.erased for ledger in ledgers),
             quarantine=quarantine,
             last_run=last_run_of(runs[0]) if runs else None,
         )

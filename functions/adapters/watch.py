@@ -1,6 +1,6 @@
 """Watching a function's requests: counted, timed, logged where that is called for; and the scrape.
 
-A request that goes well costs a few dictionary look-ups here, about a microsecond (docs/operations.md).
+A request that goes well costs a few dictionary look-ups here.
 """
 
 from __future__ import annotations

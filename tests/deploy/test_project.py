@@ -76,16 +76,18 @@ def test_images_run_what_is_tested() -> None:
         assert pinned(path).items() <= tested.items(), f"{path.name} differs: run `make pins`"
 
 
-def test_the_readme_lists_every_setting_as_it_is() -> None:
-    """The table is the one that the settings themselves give."""
-    spec = importlib.util.spec_from_file_location("settings_table", ROOT / "scripts" / "settings_table.py")
+@pytest.mark.parametrize("name", ["README.md", "docs/operations.md"])
+def test_the_tables_of_settings_and_metrics_are_what_the_code_gives(name: str) -> None:
+    """Each of the two documents has one, and it is the one that the code itself gives."""
+    spec = importlib.util.spec_from_file_location("tables", ROOT / "scripts" / "tables.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    readme = (ROOT / "README.md").read_text()
+    text = (ROOT / name).read_text()
 
-    assert module.with_table(readme) == readme, "run `make docs`"
+    assert re.search(r"^<!-- (settings|metrics): begin -->$", text, re.MULTILINE)
+    assert module.with_tables(text) == text, "run `make docs`"
 
 
 @pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md"])

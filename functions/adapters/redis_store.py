@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import redis
 import redis.asyncio
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoPermissionError, NoScriptError
 
 from functions.adapters import metrics, redis_client
 from functions.adapters.redis_client import load_script, translated_errors
@@ -359,7 +359,9 @@ class RedisStore:
 
 
 def _fault_of(info: Any, *, to_write: bool) -> FlyertimeError | None:
-    """Return what keeps a node from work, by its INFO; None where nothing does."""
+    """Return what keeps a node from work, by its INFO; None where nothing does, or where our user may not ask."""
+    if isinstance(info, NoPermissionError):
+        return None
     if isinstance(info, redis.RedisError | OSError):
         return redis_client.as_flyertime_error(info)
     if info.get("loading"):

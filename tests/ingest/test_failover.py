@@ -191,3 +191,15 @@ def test_a_store_that_would_drop_events_when_it_is_full_is_told_to_the_probe(
         limited = readiness(process)
 
         assert [(200, ""), (503, "store_evicts")] == [unlimited, limited]
+
+
+def test_a_store_whose_info_is_kept_from_us_is_used_all_the_same(
+    make_server: MakeServer, serve_function: ServeFunction, batch: Any
+) -> None:
+    """Managed ones do so; what INFO would have told is then told by the writes."""
+    with (
+        make_server({"user": "default on nopass ~* +@all -info"}) as server,
+        serve_function("ingest", Settings(redis_url=server.url, shards=4)) as process,
+    ):
+        assert (200, "") == readiness(process)
+        assert 10 == post_until_taken(process, batch("x"))["accepted"]

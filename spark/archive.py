@@ -110,7 +110,8 @@ class Archive:
                     if sum(map(len, waiting)) >= ROWS_A_GROUP:
                         write(pa.concat_tables(waiting))
                         waiting = []
-            write(pa.concat_tables(waiting))
+            if waiting:
+                write(pa.concat_tables(waiting))
         first, last = files[0], files[-1]
         laid = max(file.laid for file in files)
         return ArchivedFile(path, rows, events, self.size_bytes(path), first.first, last.last, first.backfill, laid)
@@ -181,9 +182,11 @@ class Archive:
             if self._local:
                 os.makedirs(os.path.dirname(full), exist_ok=True)  # noqa: PTH103, PTH120  # of an address, not of a Path
             with self._files.open_output_stream(under) as sink:
-                yield write
-                if writer is not None:
-                    writer.close()
+                try:
+                    yield write
+                finally:
+                    if writer is not None:
+                        writer.close()
             if self._local:
                 _sync(under)
                 os.replace(under, full)  # noqa: PTH105  # as above

@@ -18,40 +18,36 @@ def check_state(store: CheckedStore, found: Findings, on_progress: Callable[[int
     """Compare each user's averages with the spans, both ways; return the spans, where they are to be kept."""
     suspects: set[bytes] = set()
     held: SpansByUser = {}
+    known: dict[bytes | None, set[bytes]] = {}
     users = 0
     for page in store.span_pages(found.shard):
-        suspects |= _suspects_of(store, found, page, held if keep else None)
+        suspects |= _suspects_of(store, found, page, held if keep else None, known)
         users += len(page)
         on_progress(len(page))
     found.users = users
     for merchant in (None, *store.merchants(found.shard)):
         for page in store.average_pages(found.shard, merchant):
-            values = store.spans(found.shard, list(page))
-            suspects |= {
-                user for user, value in zip(page, values, strict=True) if value is None or not _has(value, merchant)
-            }
+            suspects |= page.keys() - known.get(merchant, set())
     found.add(
         deviation for user in sorted(suspects) for deviation in _deviations_of(user, store.user_now(found.shard, user))
     )
     return held
 
 
-def _has(value: bytes, merchant: bytes | None) -> bool:
-    if merchant is None:
-        return True
-    try:
-        return any(name == merchant.decode() for _, name in span_packing.unpack_spans(value))
-    except ValueError:
-        return False
-
-
 def _suspects_of(
-    store: CheckedStore, found: Findings, page: dict[bytes, bytes], held: SpansByUser | None
+    store: CheckedStore,
+    found: Findings,
+    page: dict[bytes, bytes],
+    held: SpansByUser | None,
+    known: dict[bytes | None, set[bytes]],
 ) -> set[bytes]:
-    """Return the users of a page whose averages, read a little later, are not those of their spans."""
+    """Return the users of a page whose averages, read a little later, are not those of their spans.
+
+    ``known`` takes who has spans, overall (None) and at each merchant.
+    """
     suspects: set[bytes] = set()
     own: dict[bytes, UserSpans] = {}
-    by_merchant: dict[bytes, list[bytes]] = {}
+    by_merchant: dict[bytes, dict[bytes, UserSpans]] = {}
     for user, value in page.items():
         try:
             own[user] = span_packing.unpack_spans(value)
@@ -59,15 +55,20 @@ def _suspects_of(
             suspects.add(user)
             continue
         found.spans += len(own[user])
-        for merchant in {name for _, name in own[user] if name}:
-            by_merchant.setdefault(merchant.encode(), []).append(user)
+        for key, span in own[user].items():
+            if key[1]:
+                by_merchant.setdefault(key[1].encode(), {}).setdefault(user, {})[key] = span
+    known.setdefault(None, set()).update(own)
+    for name, some in by_merchant.items():
+        known.setdefault(name, set()).update(some)
     if held is not None:
         held |= own
-    overall, merchants = store.averages_of(found.shard, list(own), by_merchant)
+    wanted = {name: list(some) for name, some in by_merchant.items()}
+    overall, merchants = store.averages_of(found.shard, list(own), wanted)
     suspects |= {user for user, value in zip(own, overall, strict=True) if not _fits(value, spans.totals_of(own[user]))}
-    for name, users in by_merchant.items():
-        for user, stored in zip(users, merchants[name], strict=True):
-            if not _fits(stored, spans.totals_of(_of_merchant(own[user], name))):
+    for name, some in by_merchant.items():
+        for (user, of_merchant), stored in zip(some.items(), merchants[name], strict=True):
+            if not _fits(stored, spans.totals_of(of_merchant)):
                 suspects.add(user)
     return suspects
 

@@ -128,6 +128,27 @@ def test_merging_that_breaks_off_leaves_what_was_and_a_file_to_sweep(
     assert [file.path] == archive.paths(0)
 
 
+@pytest.mark.parametrize("rows", [1, 4, 5, 7])
+def test_files_of_any_number_of_row_groups_are_merged(
+    kept: Settings,
+    store: ArchiveStore,
+    fill_log: Callable[[Settings, Iterable[list[Event]]], None],
+    monkeypatch: pytest.MonkeyPatch,
+    rows: int,
+) -> None:
+    """Full ones, a last one that is not, and a last one that is."""
+    monkeypatch.setattr("spark.archive.ROWS_A_GROUP", rows)
+    archive = needed_archive(kept, store)
+    fill_log(kept, [EVENTS[:10], EVENTS[10:20]])
+    fold(store, archive, 10)
+    merge_files(store, archive, 0, everything=True)
+    (file,) = store.archive_books(0).files
+
+    assert [event.user_id for event in EVENTS[:20]] == users_in(archive, [file])
+    kept_rows = archive.rewrite([file], 9, lambda table: table.slice(0, 0))
+    assert (0, 0) == (kept_rows.rows, kept_rows.events)
+
+
 def test_nothing_is_folded_while_the_archive_is_away(
     kept: Settings, store: ArchiveStore, tmp_path: Path, fill_log: Callable[[Settings, Iterable[list[Event]]], None]
 ) -> None:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import struct
 import sys
 from array import array
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Final
 
 from functions.core.event_columns import EventColumns
@@ -32,27 +33,38 @@ NULL_LENGTH: Final = 0xFFFF
 TEXT_COLUMNS: Final = ("user_id", "event", "flyer_id", "merchant_id")
 
 
-def pack_columns(events: EventColumns) -> bytes:
-    """Return the log entry that holds these events, in their order.
+def pack_parts(events: EventColumns, bounds: Sequence[int]) -> list[bytes]:
+    """Return the log entries of stretches of these events, one for each two neighbours of ``bounds``.
+
+    Each column is encoded once and then cut: a shard's part of a write is often a few events, and what is done for each
+    part would cost more than what is done for each event.
+
+    Args:
+        events: The events, those of an entry standing together.
+        bounds: Where each entry's events begin, and where the last one's end.
 
     Raises:
         UnicodeEncodeError: A text has a lone surrogate; `functions.core.events.decode_event` refuses such events.
     """
-    texts = (events.user_ids, events.events, events.flyer_ids, events.merchant_ids)
-    lengths, columns = zip(*(_pack_texts(column) for column in texts), strict=True)
-    return b"".join(
-        (
-            HEADER.pack(FORMAT, len(events), *map(len, columns)),
-            _little_endian(array("q", events.moments_us)),
-            *lengths,
-            *columns,
-        )
-    )
+    moments = _little_endian(array("q", events.moments_us))
+    columns = [
+        _pack_texts(texts, bounds)
+        for texts in (events.user_ids, events.events, events.flyer_ids, events.merchant_ids)
+    ]  # fmt: skip
+    entries = []
+    for part, (start, end) in enumerate(pairwise(bounds)):
+        texts = [column[ends[part] : ends[part + 1]] for _, column, ends in columns]
+        lengths = [column_lengths[2 * start : 2 * end] for column_lengths, _, _ in columns]
+        header = HEADER.pack(FORMAT, end - start, *map(len, texts))
+        entries.append(b"".join((header, moments[8 * start : 8 * end], *lengths, *texts)))
+    return entries
 
 
 def pack_events(events: Iterable[Event]) -> bytes:
     """Return the log entry that holds these events, in their order."""
-    return pack_columns(EventColumns.of(events))
+    columns = EventColumns.of(events)
+    (entry,) = pack_parts(columns, (0, len(columns)))
+    return entry
 
 
 def unpack_events(entry: bytes) -> list[Event]:
@@ -105,16 +117,19 @@ def read_header(entry: bytes) -> tuple[int, tuple[int, int, int, int]]:
     return count, (user, event, flyer, merchant)
 
 
-def _pack_texts(texts: Sequence[str | None]) -> tuple[bytes, bytes]:
-    if None in texts:
+def _pack_texts(texts: Sequence[str | None], bounds: Sequence[int]) -> tuple[bytes, bytes, Sequence[int]]:
+    """Return the lengths of texts, their UTF-8 joined, and where in that each bound is."""
+    sizes: Sequence[int]
+    if None not in texts and (joined := "".join(texts)).isascii():  # type: ignore[arg-type]  # no None among them
+        column = joined.encode()  # characters are bytes, and nothing is encoded text by text
+        lengths = sizes = array("H", map(len, texts))  # type: ignore[arg-type]  # as above
+    else:
         encoded = [b"" if text is None else text.encode() for text in texts]
-        lengths = array("H", [NULL_LENGTH if t is None else len(e) for t, e in zip(texts, encoded, strict=True)])
-        return _little_endian(lengths), b"".join(encoded)
-    joined = "".join(texts)  # type: ignore[arg-type]  # no None among them
-    if joined.isascii():  # then characters are bytes, and nothing is encoded text by text
-        return _little_endian(array("H", map(len, texts))), joined.encode()  # type: ignore[arg-type]  # as above
-    encoded = [text.encode() for text in texts]  # type: ignore[union-attr]  # as above
-    return _little_endian(array("H", map(len, encoded))), b"".join(encoded)
+        column = b"".join(encoded)
+        sizes = list(map(len, encoded))
+        lengths = array("H", [NULL_LENGTH if text is None else n for text, n in zip(texts, sizes, strict=True)])
+    ends = list(accumulate(sizes, initial=0))
+    return _little_endian(lengths), column, [ends[bound] for bound in bounds]
 
 
 def _little_endian(values: array[int]) -> bytes:

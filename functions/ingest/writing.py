@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import logging
+from itertools import accumulate, chain, pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from functions.adapters.redis_store import Appended, Seen, ShardBatch
 from functions.core.errors import MisconfiguredError, pause_after_s
 from functions.core.event_columns import picked
-from functions.core.packing import pack_columns
+from functions.core.packing import pack_parts
 from functions.ingest.verdicts import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from functions.adapters.redis_store import RedisStore
     from functions.core.errors import FlyertimeError
@@ -57,9 +58,7 @@ async def write_events(
     if repeats:
         duplicates[min(left)] = len(repeats)  # to the ledger's sum it does not matter in which shard they count
     while left:
-        batches = [
-            _batch(shard, events.at(here), picked(digests, here), duplicates[shard]) for shard, here in left.items()
-        ]
+        batches = _batches(events, digests, left, duplicates)
         for batch, answer in zip(batches, await store.append(batches, window), strict=True):
             here = left.pop(batch.shard)
             if isinstance(answer, Appended):
@@ -98,9 +97,25 @@ def repeats_within(digests: Sequence[bytes | None]) -> dict[int, int]:
     return repeats
 
 
-def _batch(shard: int, events: EventColumns, digests: Sequence[bytes | None], duplicates: int) -> ShardBatch:
-    known = [digest for digest in digests if digest is not None]
-    return ShardBatch(shard, pack_columns(events), len(events), known, duplicates)
+def _batches(
+    events: EventColumns,
+    digests: Sequence[bytes | None],
+    places: Mapping[int, Sequence[int]],
+    duplicates: Mapping[int, int],
+) -> list[ShardBatch]:
+    """Return what is to be written to each shard: the events at its places."""
+    order = list(chain.from_iterable(places.values()))
+    bounds = list(accumulate(map(len, places.values()), initial=0))
+    entries = pack_parts(events.at(order), bounds)
+    names = picked(digests, order)
+    if None in names:
+        known = [[name for name in names[start:end] if name is not None] for start, end in pairwise(bounds)]
+    else:
+        known = [names[start:end] for start, end in pairwise(bounds)]
+    return [
+        ShardBatch(shard, entry, len(here), known_here, duplicates[shard])
+        for (shard, here), entry, known_here in zip(places.items(), entries, known, strict=True)
+    ]
 
 
 def _log_failure(batch: ShardBatch, error: FlyertimeError) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import gzip
 import json
 import random
@@ -15,8 +16,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from functions.adapters.redis_shard import ShardStore
 from functions.core.errors import MisconfiguredError
 from functions.core.events import Event
+from functions.core.shards import shard_of
+from functions.core.spans import pack_totals, spans_of, totals_of
 from functions.core.timestamps import format_us, parse_us
 from spark.backfill import Backfilled, Source, backfill
 from spark.history_rows import parsed_us
@@ -101,6 +105,28 @@ def test_history_of_every_kind_is_counted_once_beside_the_log(
     assert (400, 0, False) == (first.rows, first.rows_rejected, first.was_done)
     assert (400, True) == (second.rows, second.was_done)
     assert plain_report(EVENTS) == read_report(settings)
+
+
+@pytest.mark.parametrize("lateness_s", [10**9, None], ids=["kept", "not kept"])
+def test_history_has_all_totals_and_those_from_open_to_close_where_they_are_kept(
+    spark: SparkSession, settings: Settings, tmp_path: Path, lateness_s: int | None
+) -> None:
+    """Overall, of every user: what the plain computation gives; without them spans are what is shuffled."""
+    settings = (
+        dataclasses.replace(settings, open_to_close="off")
+        if lateness_s is None
+        else dataclasses.replace(settings, lateness_s=lateness_s)
+    )
+    count(spark, settings, write(tmp_path, "parquet with timestamps"))
+    store = ShardStore(settings)
+    users = {user: shard_of(user, store.shards()) for user in {event.user_id for event in EVENTS}}
+    stored = {user: store.averages(shard, [user.encode()])[0] for user, shard in users.items()}
+    store.close()
+    expected = spans_of(EVENTS, None if lateness_s is None else lateness_s * 1_000_000)
+
+    assert {user: pack_totals(totals_of(spans)) for user, spans in expected.items()} == {
+        user: value for user, value in stored.items() if value is not None
+    }
 
 
 def test_rows_that_are_no_events_go_to_a_folder_with_their_faults(

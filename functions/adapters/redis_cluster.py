@@ -65,6 +65,15 @@ class AsyncClient(redis.asyncio.Redis):
             await client.aclose()
         await super().aclose(close_connection_pool)
 
+    @property
+    def is_cluster(self) -> bool:
+        """Whether the store is taken for a cluster, where one command reaches the keys of one shard alone."""
+        return self.topology.on
+
+    def take_for_cluster(self) -> None:
+        """Take it for one from now on: it has said so."""
+        self.topology.switch_on()
+
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> AsyncPipeline:  # noqa: ARG002  # as redis-py has it
         """Return a pipeline; a transaction is for keys of one shard, any other may go to many."""
         return AsyncPipeline(self, transaction=transaction)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import redis
 import redis.asyncio
-from redis.exceptions import NoPermissionError, NoScriptError
+from redis.exceptions import ClusterCrossSlotError as CrossSlotError
+from redis.exceptions import NoPermissionError, NoScriptError, ResponseError
 
 from functions.adapters import metrics, redis_client
 from functions.adapters.redis_client import load_script, translated_errors
@@ -133,33 +135,36 @@ class RedisStore:
         An answer that is no error is as durable as the settings ask for, what was seen before likewise.
 
         Args:
-            batches: What to write, each shard at most once.
+            batches: What to write, each shard at most once, all digests of one length.
             window: Number of the current dedupe window, the time divided by its length.
         """
-        shards = await self.shards()
-        ttl_s = 2 * self._settings.dedupe_window_s
-        closing = self._durability.closing
-        calls: list[tuple[list[str], list[Any]]] = [
+        settings, closing = self._settings, self._durability.closing
+        digest_bytes = next((len(digest) for batch in batches for digest in batch.digests), 1)
+        common = [2 * settings.dedupe_window_s, int(closing is not None), await self.shards(), digest_bytes]
+        parts: list[tuple[Sequence[str], list[Any]]] = [
             (
-                [
-                    self.keys.events(batch.shard),
-                    self.keys.ledger(batch.shard),
-                    *(self.keys.seen(batch.shard, number) for number in (window - 1, window, window + 1)),
-                ],
-                [
-                    batch.entry,
-                    batch.events,
-                    ttl_s,
-                    batch.duplicates,
-                    len(batch.digests[0]) if batch.digests else 1,
-                    b"".join(batch.digests),
-                    int(closing is not None),
-                    shards,
-                ],
+                self.keys.appended(batch.shard, window),
+                [batch.entry, batch.events, batch.duplicates, b"".join(batch.digests)],
             )
             for batch in batches
         ]
-        return [self._append_answer(reply) for reply in await self._call_script(_APPEND, calls, closing)]
+        replies: list[Any] = []
+        if not self._redis.is_cluster:
+            keys = list(chain.from_iterable(keys for keys, _ in parts))
+            arguments = list(chain.from_iterable(arguments for _, arguments in parts))
+            try:
+                (reply,) = await self._call_script(_APPEND, [(keys, common + arguments)], closing)
+            except CrossSlotError:
+                self._redis.take_for_cluster()
+            else:
+                replies = [reply] * len(parts) if isinstance(reply, FlyertimeError) else reply
+        if not replies:
+            calls = [(keys, common + arguments) for keys, arguments in parts]
+            replies = [
+                reply if isinstance(reply, FlyertimeError) else reply[0]
+                for reply in await self._call_script(_APPEND, calls, closing)
+            ]
+        return [self._append_answer(reply) for reply in replies]
 
     def _append_answer(self, reply: Any) -> Appended | Seen | FlyertimeError:
         if isinstance(reply, FlyertimeError):
@@ -171,6 +176,8 @@ class RedisStore:
             return UnavailableError(
                 "resharding", "the store's shards are being laid out anew, or have been: try again", retry_after_s=2
             )
+        if reply[0] == 3:
+            return redis_client.as_flyertime_error(ResponseError(reply[1].decode("utf-8", "replace")))
         return Seen(tuple(position - 1 for position in reply[1:]))
 
     async def ready(self, *, to_write: bool = False) -> None:
@@ -319,7 +326,7 @@ class RedisStore:
     async def _call_script(
         self,
         script: redis_client.Script,
-        calls: Sequence[tuple[list[str], list[Any]]],
+        calls: Sequence[tuple[Sequence[str], list[Any]]],
         closing: tuple[Any, ...] | None = None,
     ) -> list[Any | FlyertimeError]:
         """Call a script once for each (keys, arguments), a trip to each node; an error stands in its reply's place."""
@@ -337,16 +344,20 @@ class RedisStore:
         ]
 
     async def _evaluate(
-        self, how: tuple[str, str], calls: Sequence[tuple[list[str], list[Any]]], closing: tuple[Any, ...] | None
+        self, how: tuple[str, str], calls: Sequence[tuple[Sequence[str], list[Any]]], closing: tuple[Any, ...] | None
     ) -> list[tuple[Any, Any]]:
         """Return each call's reply, and that to the closing command of its node."""
         pipe = self._redis.pipeline(transaction=False)
         for keys, arguments in calls:
             pipe.execute_command(*how, len(keys), *keys, *arguments)
         try:
-            return await pipe.execute_closed(closing)
+            replies = await pipe.execute_closed(closing)
         except (redis.RedisError, OSError) as e:  # the connection as a whole: no call is known to have been done
             return [(e, None)] * len(calls)
+        for reply, _ in replies:
+            if isinstance(reply, CrossSlotError):  # whose keys are of several shards has to know what they are on
+                raise reply
+        return replies
 
     async def _each_node(self, *command: str) -> list[Any]:
         """Return the reply of every node that answers."""

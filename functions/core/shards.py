@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -81,6 +82,10 @@ class Keys:
         """Set with a TTL: digests of (source, id) accepted in one dedupe window."""
         return f"{{{self.namespace}:{shard}}}:seen:{window}"
 
+    def appended(self, shard: int, window: int) -> tuple[str, ...]:
+        """Return the five keys that an append concerns: log, ledger, and the windows around the current one."""
+        return _appended(self, shard, window)
+
     def ledger(self, shard: int) -> str:
         """Hash: the shard's counters; see functions/core/ledger.py."""
         return f"{{{self.namespace}:{shard}}}:ledger"
@@ -117,3 +122,9 @@ class Keys:
     def _state(self, shard: int, name: str) -> str:
         generation = f"g{self.generation}:" if self.generation else ""
         return f"{{{self.namespace}:{shard}}}:{generation}{name}"
+
+
+@lru_cache(2 * MAX_SHARDS)
+def _appended(keys: Keys, shard: int, window: int) -> tuple[str, ...]:
+    windows = (keys.seen(shard, number) for number in (window - 1, window, window + 1))
+    return (keys.events(shard), keys.ledger(shard), *windows)

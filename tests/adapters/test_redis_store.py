@@ -103,6 +103,19 @@ def test_a_batch_with_a_known_digest_writes_nothing(settings: Settings, raw_redi
     assert 2 == raw_redis.scard(f"{{{settings.namespace}:0}}:seen:{WINDOW}")
 
 
+def test_shards_in_one_append_stand_each_for_itself(settings: Settings, raw_redis: redis.Redis) -> None:
+    """One meets an error, one knows a digest, one is laid out otherwise: these write nothing, the others do."""
+    run(settings, lambda store: append(store, batch_of([1], shard=2)))
+    key = f"{{{settings.namespace}:%d}}:%s"
+    raw_redis.set(key % (1, "events"), "no stream")
+    raw_redis.hset(key % (3, "ledger"), "shards", 99)
+    answers = run(settings, lambda store: append(store, *(batch_of([1], shard=shard) for shard in range(5))))
+
+    assert ["Appended", "store_misused", "Seen", "resharding", "Appended"] == kinds(answers)
+    assert [1, 1, 1] == [raw_redis.xlen(key % (shard, "events")) for shard in (0, 2, 4)]
+    assert not raw_redis.exists(key % (1, "ledger"), key % (1, f"seen:{WINDOW}"))
+
+
 @pytest.mark.parametrize(("later", "known"), [(0, True), (1, True), (-1, True), (2, False)])
 def test_a_digest_is_remembered_in_its_window_and_the_next(settings: Settings, later: int, *, known: bool) -> None:
     """Also by a process whose clock is still in the window before."""

@@ -1,79 +1,95 @@
--- append: write the events of one request for one shard, once per (source, id).
+-- append: write events to shards, once per (source, id). Each shard's part stands for itself.
 --
--- KEYS  1 events  stream  the shard's pending log
+-- On a Redis Cluster a call has one part, since each shard may be on another node; elsewhere all parts go in one call,
+-- which spares the others' way in and out.
+--
+-- KEYS  five a part:
+--       1 events  stream  the shard's pending log
 --       2 ledger  hash    the shard's counters
 --       3-5 seen  set     digests of the dedupe windows: the one before, the current one, and the one after (a caller's
 --                         clock may run behind another's)
--- ARGV  1  the packed entry
+-- ARGV  1  seconds that the current window's set lives on
+--       2  1 where the caller waits for disk or replicas behind this call, else 0
+--       3  number of shards by which the caller chose these
+--       4  bytes of one digest
+--       then four a part:
+--       1  the packed entry
 --       2  number of events in it
---       3  seconds that the current window's set lives on
---       4  events already known to be duplicates, to be added to the ledger with this write
---       5  bytes of one digest
---       6  the digests joined, one an event; fewer where events have no id, none at all for those without
---       7  1 where the caller waits for disk or replicas behind this call, else 0
---       8  number of shards by which the caller chose this one
+--       3  events already known to be duplicates, to be added to the ledger with this write
+--       4  the digests joined, one an event; fewer where events have no id, none at all for those without
 --
--- Where the store is laid out otherwise, or is being so: writes nothing, returns {2}.
--- Where some digest is in a window: writes no event, returns {0, positions (from 1) of those digests ...}.
--- Else: writes, returns {1, id of the entry, events pending before, events pending after}.
+-- Returns one answer a part:
+--   {1, id of the entry, events pending before, events pending after}: written;
+--   {0, positions (from 1) of digests ...}: these are in a window, and nothing of the part was written;
+--   {2}: the store is laid out otherwise, or is being so; nothing of the part was written;
+--   {3, error}: the part met an error, as another part need not.
 -- Key and event in one atomic step: a dedupe key never outlives a lost event.
 
-local shards = redis.call('HGET', KEYS[2], 'shards') -- there since the first resharding
-if shards and shards ~= ARGV[8] then
-  return { 2 }
-end
-
-local size, digests = tonumber(ARGV[5]), ARGV[6]
-local count = #digests / size
-local members = {}
-for i = 1, count do
-  members[i] = string.sub(digests, (i - 1) * size + 1, i * size)
-end
-
+local ttl_s, waits, shards, size = ARGV[1], ARGV[2] == '1', ARGV[3], tonumber(ARGV[4])
 local BATCH = 1000 -- Lua passes a few thousand arguments at most
-local function batches()
-  local from = 1 - BATCH
-  return function()
-    from = from + BATCH
-    if from <= count then
-      return from, math.min(from + BATCH - 1, count)
-    end
-  end
-end
 
-local known, seen = {}, { 0 }
-for window = 3, 5 do
-  if count > 0 and redis.call('EXISTS', KEYS[window]) == 1 then
-    for from, to in batches() do
-      for i, is_member in ipairs(redis.call('SMISMEMBER', KEYS[window], unpack(members, from, to))) do
-        if is_member == 1 and not known[from + i - 1] then
-          known[from + i - 1] = true
-          seen[#seen + 1] = from + i - 1
+local function append(part)
+  local events_key, ledger_key, current = KEYS[5 * part + 1], KEYS[5 * part + 2], KEYS[5 * part + 4]
+  local entry, events = ARGV[4 * part + 5], tonumber(ARGV[4 * part + 6])
+  local duplicates, digests = tonumber(ARGV[4 * part + 7]), ARGV[4 * part + 8]
+
+  local laid_out = redis.call('HGET', ledger_key, 'shards') -- there since the first resharding
+  if laid_out and laid_out ~= shards then
+    return { 2 }
+  end
+
+  local count = #digests / size
+  local members = {}
+  for i = 1, count do
+    members[i] = string.sub(digests, (i - 1) * size + 1, i * size)
+  end
+
+  local known, seen = {}, { 0 }
+  for window = 5 * part + 3, 5 * part + 5 do
+    if count > 0 and redis.call('EXISTS', KEYS[window]) == 1 then
+      for from = 1, count, BATCH do
+        local found = redis.call('SMISMEMBER', KEYS[window], unpack(members, from, math.min(from + BATCH - 1, count)))
+        for i, is_member in ipairs(found) do
+          if is_member == 1 and not known[from + i - 1] then
+            known[from + i - 1] = true
+            seen[#seen + 1] = from + i - 1
+          end
         end
       end
     end
   end
-end
-if #seen > 1 then
-  if ARGV[7] == '1' then
-    -- WAITAOF waits for the writes of its own connection: this one stands behind the write of what is known.
-    redis.call('HINCRBY', KEYS[2], 'duplicate', 0)
+  if #seen > 1 then
+    if waits then
+      -- WAITAOF waits for the writes of its own connection: this one stands behind the write of what is known.
+      redis.call('HINCRBY', ledger_key, 'duplicate', 0)
+    end
+    return seen
   end
-  return seen
+
+  local id = redis.call('XADD', events_key, '*', 'e', entry)
+  for from = 1, count, BATCH do
+    redis.call('SADD', current, unpack(members, from, math.min(from + BATCH - 1, count)))
+  end
+  if count > 0 then
+    redis.call('EXPIRE', current, ttl_s)
+  end
+  local accepted = redis.call('HINCRBY', ledger_key, 'accepted', events)
+  if duplicates > 0 then
+    redis.call('HINCRBY', ledger_key, 'duplicate', duplicates)
+  end
+  local gone = redis.call('HMGET', ledger_key, 'folded', 'erased')
+  local pending = accepted - tonumber(gone[1] or 0) - tonumber(gone[2] or 0)
+  return { 1, id, pending - events, pending }
 end
 
-local events, duplicates = tonumber(ARGV[2]), tonumber(ARGV[4])
-local id = redis.call('XADD', KEYS[1], '*', 'e', ARGV[1])
-for from, to in batches() do
-  redis.call('SADD', KEYS[4], unpack(members, from, to))
+local answers = {}
+for part = 0, #KEYS / 5 - 1 do
+  local done, answer = pcall(append, part)
+  if not done then
+    -- A table from version 7 on; before, a text with the place in the script before it.
+    local text = type(answer) == 'table' and answer.err or string.match(answer, '%-(%u+ .*)') or answer
+    answer = { 3, text }
+  end
+  answers[part + 1] = answer
 end
-if count > 0 then
-  redis.call('EXPIRE', KEYS[4], ARGV[3])
-end
-local accepted = redis.call('HINCRBY', KEYS[2], 'accepted', events)
-if duplicates > 0 then
-  redis.call('HINCRBY', KEYS[2], 'duplicate', duplicates)
-end
-local gone = redis.call('HMGET', KEYS[2], 'folded', 'erased')
-local pending = accepted - tonumber(gone[1] or 0) - tonumber(gone[2] or 0)
-return { 1, id, pending - events, pending }
+return answers

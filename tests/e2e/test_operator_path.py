@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any
 import httpx2
 import pyspark
 import pytest
+from cloudevents.http import from_http
 
 from functions.adapters import cloud_events
+from functions.core.event_types import REPORT_UPDATED
 from functions.core.settings import Settings
 from functions.local.valkey import EmbeddedValkey
 
@@ -100,15 +102,18 @@ def run_as_told(application: dict[str, Any]) -> subprocess.CompletedProcess[str]
     )
 
 
-def tell(trigger: FunctionProcess, cluster: Cluster, name: str) -> None:
-    """Send trigger what an ApiServerSource sends when an object has changed."""
+def tell(trigger: FunctionProcess, cluster: Cluster, name: str) -> httpx2.Response:
+    """Send trigger what an ApiServerSource sends when an object has changed, by way of a broker."""
     (application,) = (held for held in cluster.applications() if held["metadata"]["name"] == name)
     source = "https://kubernetes.default.svc:443"
     headers, body = cloud_events.new_event("dev.knative.apiserver.resource.update", source, application)
-    response = httpx2.post(
-        trigger.url, headers={**headers, "prefer": "reply"}, content=body, timeout=30, trust_env=False
-    )
-    assert (204, b"") == (response.status_code, response.content)
+    return httpx2.post(trigger.url, headers={**headers, "prefer": "reply"}, content=body, timeout=30, trust_env=False)
+
+
+def told_of(response: httpx2.Response) -> tuple[str, str]:
+    """Return type and id of the event that a reply is."""
+    event = from_http({**response.headers}, response.content)
+    return event["type"], event["id"]
 
 
 def test_from_events_to_the_report_over_a_spark_application(
@@ -136,7 +141,8 @@ def test_from_events_to_the_report_over_a_spark_application(
             assert PASSWORD not in json.dumps(first)
             for state in ("SUBMITTED", "RUNNING"):
                 cluster.set_status(first["metadata"]["name"], {"applicationState": {"state": state}})
-                tell(trigger, cluster, first["metadata"]["name"])
+                unheard = tell(trigger, cluster, first["metadata"]["name"])
+                assert (204, b"") == (unheard.status_code, unheard.content)
             done = run_as_told(first)
             assert 0 == done.returncode, done.stderr
             send(ingest, visits(30, 30, minutes=45))
@@ -144,12 +150,14 @@ def test_from_events_to_the_report_over_a_spark_application(
 
             ended = {"applicationState": {"state": "COMPLETED"}, "terminationTime": "2026-01-01T00:00:00Z"}
             cluster.set_status(first["metadata"]["name"], ended)
-            tell(trigger, cluster, first["metadata"]["name"])
+            news = tell(trigger, cluster, first["metadata"]["name"])
+            assert (REPORT_UPDATED, f"{first['metadata']['name']}-updated") == told_of(news)
             second = wait_for_application(cluster, 2)
             done = run_as_told(second)
             assert 0 == done.returncode, done.stderr
             cluster.set_status(second["metadata"]["name"], ended)
-            tell(trigger, cluster, second["metadata"]["name"])
+            news = tell(trigger, cluster, second["metadata"]["name"])
+            assert (REPORT_UPDATED, f"{second['metadata']['name']}-updated") == told_of(news)
 
             rows = httpx2.get(report.url, timeout=30, trust_env=False).json()
             explained = httpx2.get(trigger.url, timeout=30, trust_env=False).json()

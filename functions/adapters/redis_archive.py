@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from functions.adapters.redis_client import load_script, translated_errors
 from functions.adapters.redis_history import HistoryStore
-from functions.adapters.redis_store import ledger_from
+from functions.adapters.redis_layout import ledger_from
 from functions.core.archive import ArchivedFile, in_order
 
 if TYPE_CHECKING:

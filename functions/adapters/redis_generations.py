@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from functions.adapters.redis_archive import ArchiveStore
 from functions.adapters.redis_client import load_script, translated_errors
+from functions.adapters.redis_layout import ledger_from
 from functions.adapters.redis_shard import GENERATION
-from functions.adapters.redis_store import ledger_from
 from functions.core import shards as sharding
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ import secrets
 from typing import TYPE_CHECKING, Any
 
 from functions.adapters.redis_client import translated_errors
+from functions.adapters.redis_layout import LAYOUT_FORMAT
 from functions.adapters.redis_shard import ShardStore
-from functions.adapters.redis_store import LAYOUT_FORMAT
 from functions.core import shards as sharding
 from functions.core.errors import UnavailableError
 

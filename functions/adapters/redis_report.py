@@ -10,7 +10,8 @@ from redis.exceptions import NoScriptError
 
 from functions.adapters import metrics
 from functions.adapters.redis_client import load_script, translated_errors
-from functions.adapters.redis_store import RedisStore, ledger_from
+from functions.adapters.redis_layout import ledger_from
+from functions.adapters.redis_store import RedisStore
 from functions.core import shards as sharding
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from redis.exceptions import NoScriptError
 
 from functions.adapters import redis_client
 from functions.adapters.redis_client import load_script, translated_errors
-from functions.adapters.redis_store import LAYOUT_FORMAT, check_layout, ledger_from
+from functions.adapters.redis_layout import LAYOUT_FORMAT, check_layout, ledger_from
 from functions.core import shards as sharding
 
 if TYPE_CHECKING:

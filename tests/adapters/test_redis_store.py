@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pytest
 
 from functions.adapters.redis_client import MAX_CONNECTIONS
-from functions.adapters.redis_store import LAYOUT_FORMAT, Appended, RedisStore, Seen, ShardBatch
+from functions.adapters.redis_layout import LAYOUT_FORMAT
+from functions.adapters.redis_store import Appended, RedisStore, Seen, ShardBatch
 from functions.core.errors import FlyertimeError, MisconfiguredError, UnavailableError
 from functions.core.events import Event
 from functions.core.packing import pack_events

@@ -66,6 +66,11 @@ class Senders:
         wanted = self.safe + more
         self.wait_until(lambda: self.safe >= wanted)
 
+    def wait_for_refusals(self, more: int) -> None:
+        """Wait until so many more requests were answered 503."""
+        wanted = self.statuses[503] + more
+        self.wait_until(lambda: self.statuses[503] >= wanted)
+
     def wait_until(self, happened: Callable[[], bool]) -> None:
         """Wait for something that the senders see or bring about."""
         deadline = time.monotonic() + _PATIENCE_S

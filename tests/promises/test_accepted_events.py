@@ -71,13 +71,17 @@ def test_redis_hangs_for_longer_than_anybody_waits(make_server: MakeServer, serv
     """What it had read and writes when it wakes is known when it is sent again."""
     with make_server() as server, serve_function("ingest", settings_of(server), **QUICK) as ingest:
         with Senders([ingest.url]) as senders:
-            senders.wait_for(SOME)
-            os.kill(server.pid, signal.SIGSTOP)
-            try:
-                senders.wait_until(lambda: senders.statuses[503] >= 4)
-            finally:
-                os.kill(server.pid, signal.SIGCONT)
-            senders.wait_for(SOME)
+            # Where it takes up a repeat first, what it had read before is not written: then once more.
+            for _ in range(10):
+                senders.wait_for(SOME)
+                os.kill(server.pid, signal.SIGSTOP)
+                try:
+                    senders.wait_for_refusals(4)
+                finally:
+                    os.kill(server.pid, signal.SIGCONT)
+                senders.wait_for(SOME)
+                if {"retry", "duplicate"} in list(senders.told.values()):
+                    break
         senders.check(settings_of(server))
         assert {"retry", "duplicate"} in senders.told.values()
 

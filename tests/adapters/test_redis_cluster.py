@@ -21,6 +21,7 @@ from functions.core.events import Event
 from functions.core.packing import pack_events
 from functions.core.settings import Settings
 from tests.redis_cluster import EmbeddedCluster
+from tests.store_in_a_loop import run
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -37,19 +38,6 @@ def own_cluster(tmp_path: Path) -> Iterator[EmbeddedCluster]:
     """A cluster that the test may disturb."""
     with EmbeddedCluster(tmp_path, binary=os.environ.get("FLYERTIME_TEST_SERVER")) as cluster:
         yield cluster
-
-
-def run(settings: Settings, use: Callable[[RedisStore], Awaitable[T]]) -> T:
-    """Use a store of its own in an event loop of its own."""
-
-    async def main() -> T:
-        store = RedisStore(settings)
-        try:
-            return await use(store)
-        finally:
-            await store.close()
-
-    return asyncio.run(main())
 
 
 async def append_everywhere(store: RedisStore, number: int) -> list[str]:

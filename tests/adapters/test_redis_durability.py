@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,28 +14,16 @@ from functions.core.errors import FlyertimeError, MisconfiguredError, Unavailabl
 from functions.core.events import Event
 from functions.core.packing import pack_events
 from functions.core.settings import FSYNC, MEMORY, REPLICAS, Settings
+from tests.store_in_a_loop import run
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Iterator
 
     from functions.local.valkey import EmbeddedValkey
     from tests.conftest import MakeServer
 
 T = TypeVar("T")
 ENTRY = pack_events([Event(1, "u", "flyer_open", "f", "m")])
-
-
-def run(settings: Settings, use: Callable[[RedisStore], Awaitable[T]]) -> T:
-    """Use a store of its own in an event loop of its own."""
-
-    async def main() -> T:
-        store = RedisStore(settings)
-        try:
-            return await use(store)
-        finally:
-            await store.close()
-
-    return asyncio.run(main())
 
 
 def append(settings: Settings, *numbers: int) -> list[str]:

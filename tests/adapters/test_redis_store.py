@@ -18,9 +18,10 @@ from functions.core.events import Event
 from functions.core.packing import pack_events
 from functions.core.settings import Settings
 from functions.local.valkey import free_port
+from tests.store_in_a_loop import run
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Sequence
+    from collections.abc import Awaitable, Iterator, Sequence
 
     import redis
 
@@ -36,19 +37,6 @@ def batch_of(numbers: Sequence[int], shard: int = 0, **fields: Any) -> ShardBatc
     events = [Event(number, f"u{number}", "flyer_open", "f", "m") for number in numbers]
     digests = [number.to_bytes(12, "big") for number in numbers]
     return ShardBatch(shard, pack_events(events), len(events), **{"digests": digests, **fields})
-
-
-def run(settings: Settings, use: Callable[[RedisStore], Awaitable[T]]) -> T:
-    """Use a store of its own in an event loop of its own."""
-
-    async def main() -> T:
-        store = RedisStore(settings)
-        try:
-            return await use(store)
-        finally:
-            await store.close()
-
-    return asyncio.run(main())
 
 
 async def append(store: RedisStore, *batches: ShardBatch, window: int = WINDOW) -> list[Any]:

@@ -24,8 +24,8 @@ from functions.core.shards import shard_of
 from spark import erasing
 from spark.archive import Archive
 from spark.erasing import Receipt, erase
-from spark.folding import fold_shard
 from spark.keeping import needed_archive
+from tests.fold_in_process import fold
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -60,14 +60,6 @@ def store(kept: Settings) -> Iterator[ErasureStore]:
     store.lay_out()
     yield store
     store.close()
-
-
-def fold(settings: Settings, store: ErasureStore, round_events: int = 40) -> None:
-    """Fold what is pending."""
-    archive = needed_archive(settings, store)
-    for ledger in (store.ledger(shard) for shard in range(2)):
-        if ledger.newest_id is not None:
-            fold_shard(store, ledger.shard, ledger.newest_id, round_events, archive=archive)
 
 
 def pending_of(store: ErasureStore) -> list[Event]:

@@ -25,13 +25,13 @@ from spark.erasing import erase
 from spark.folding import fold_shard
 from spark.keeping import merge_files, needed_archive
 from spark.rebuilding import rebuild
+from tests.fold_in_process import fold
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     import redis
 
-    from functions.adapters.redis_archive import ArchiveStore
     from functions.core.settings import Settings
 
     Fill = Callable[[Settings, Iterable[list[Event]]], None]
@@ -60,16 +60,6 @@ def store(kept: Settings) -> Iterator[GenerationStore]:
     store.lay_out()
     yield store
     store.close()
-
-
-def fold(settings: Settings, store: ArchiveStore, round_events: int = 40) -> None:
-    """Fold what is pending."""
-    archive = needed_archive(settings, store)
-    for ledger in (store.ledger(shard) for shard in range(SHARDS)):
-        if ledger.newest_id is not None:
-            fold_shard(
-                store, ledger.shard, ledger.newest_id, round_events, archive=archive, lateness_us=settings.lateness_us
-            )
 
 
 def state_of(client: redis.Redis, settings: Settings, generation: int) -> dict[tuple[int, str], Any]:

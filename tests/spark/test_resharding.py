@@ -22,18 +22,17 @@ from functions.core.events import Event
 from functions.core.packing import pack_events
 from functions.core.shards import shard_of
 from spark.erasing import erase
-from spark.folding import fold_shard
 from spark.keeping import archive_of, merge_files, needed_archive
 from spark.rebuilding import rebuild
 from spark.resharding import reshard
 from spark.verifying import verify_shard
+from tests.fold_in_process import fold
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     import redis
 
-    from functions.adapters.redis_archive import ArchiveStore
     from functions.core.settings import Settings
 
     Fill = Callable[[Settings, Iterable[list[Event]]], None]
@@ -62,14 +61,6 @@ def store(kept: Settings) -> Iterator[ReshardingStore]:
     store = ReshardingStore(kept)
     yield store
     store.close()
-
-
-def fold(settings: Settings, store: ArchiveStore, round_events: int = 40) -> None:
-    """Fold what is pending."""
-    archive = archive_of(settings, store)
-    for ledger in (store.ledger(shard) for shard in range(store.shards())):
-        if ledger.newest_id is not None:
-            fold_shard(store, ledger.shard, ledger.newest_id, round_events, archive=archive)
 
 
 def deviations(settings: Settings) -> list[str]:

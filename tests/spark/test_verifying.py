@@ -22,6 +22,7 @@ from spark.erasing import erase
 from spark.folding import fold_shard
 from spark.keeping import needed_archive
 from spark.verifying import verify_shard
+from tests.fold_in_process import fold
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -56,14 +57,6 @@ def store(kept: Settings) -> Iterator[CheckedStore]:
     store.lay_out()
     yield store
     store.close()
-
-
-def fold(settings: Settings, store: CheckedStore, round_events: int = 40) -> None:
-    """Fold what is pending."""
-    archive = needed_archive(settings, store)
-    for ledger in (store.ledger(shard) for shard in range(2)):
-        if ledger.newest_id is not None:
-            fold_shard(store, ledger.shard, ledger.newest_id, round_events, archive=archive)
 
 
 def verify(settings: Settings, store: CheckedStore) -> list[Findings]:

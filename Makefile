@@ -40,8 +40,8 @@ bench: setup $(VENV)/spark.jsa ## side-by-side measurements, one JSON object a l
 pins: $(STAMP) ## resolve the pinned requirements anew from pyproject.toml
 	scripts/pin $(BIN)/uv
 
-docs: $(STAMP) ## write the tables of settings and metrics into README.md and docs/
-	$(BIN)/python scripts/tables.py README.md docs/operations.md
+docs: $(STAMP) ## write the tables of settings and metrics into docs/
+	$(BIN)/python scripts/tables.py docs/settings.md docs/operations.md
 
 manifests: $(STAMP) ## render knative/*.yaml from the chart
 	$(BIN)/python scripts/render_manifests.py

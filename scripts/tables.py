@@ -14,15 +14,30 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+# Each part of the table, and the setting with which it begins.
+PARTS: Final = {
+    "redis_url": "The store",
+    "dedupe_window_s": "Ingest",
+    "read_auth": "The report",
+    "threshold_events": "Trigger",
+    "local_runs_dir": "Runs on this machine",
+    "kubeconfig": "Runs by the Spark operator",
+    "spark_master": "The Spark job",
+    "log_level": "Every function",
+}
+
+
 def settings_table() -> str:
-    """Return the settings: variable, default, meaning."""
-    rows = ["| variable | default | meaning |", "|---|---|---|"]
+    """Return the settings, part by part: variable, default, meaning."""
+    lines: list[str] = []
     for field in dataclasses.fields(Settings):
+        if field.name in PARTS:
+            lines += ["", f"## {PARTS[field.name]}", "", "| variable | default | meaning |", "|---|---|---|"]
         default = "" if field.default is None else f"`{field.default}`"
         choices = f" One of {', '.join(field.metadata['choices'])}." if field.metadata["choices"] else ""
         meaning = field.metadata["doc"].replace("|", "\\|")
-        rows.append(f"| `{variable_of(field)}` | {default} | {meaning}.{choices} |")
-    return "\n".join(rows)
+        lines.append(f"| `{variable_of(field)}` | {default} | {meaning}.{choices} |")
+    return "\n".join([*lines, ""])
 
 
 def metrics_table() -> str:

@@ -1,7 +1,7 @@
 """The settings of a process: one frozen value, parsed once from environment variables ``FLYERTIME_*``.
 
-Each field says what it means, in which unit and why it is as it is; README.md shows the same table, and a test holds
-the two equal.
+Each field says what it means, in which unit and why it is as it is; docs/settings.md shows the same table, and a test
+holds the two equal.
 """
 
 from __future__ import annotations

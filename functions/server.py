@@ -8,15 +8,20 @@ small reply costs a fifth less, all told (docs/benchmarks.md).
 from __future__ import annotations
 
 import argparse
+import fcntl
 import gc
 import json
 import os
+import sys
+import termios
+from contextlib import suppress
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from functions.adapters.streaming import UNSENT
 from functions.core import settings
 
 if TYPE_CHECKING:
@@ -71,6 +76,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Take a connection."""
         super().connection_made(cast("asyncio.Transport", _GatheringTransport(transport, self.loop)))
+        self._extensions: dict[str, dict[object, object]] = {UNSENT: {"bytes": self._unsent_bytes}}
 
     def data_received(self, data: bytes) -> None:
         """Take what came; a head that has no end within the limit is refused."""
@@ -88,6 +94,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if sum(len(name) + len(value) + 4 for name, value in self.headers) + len(self.url) > self.max_head_bytes:
             self._head_refused = True
             raise ValueError("the head is too large")  # stops the parser; uvicorn then refuses the request, below
+        self.scope["extensions"] = self._extensions
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
@@ -102,6 +109,14 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refuse_head()
         else:
             self._refuse({"status": 400, "code": "not_http", "detail": "this is no HTTP/1.1 request"})
+
+    def _unsent_bytes(self) -> int:
+        """Return how many bytes the other side has not confirmed: those that wait here, and those in the kernel."""
+        waiting_bytes = self.transport.get_write_buffer_size()
+        with suppress(OSError, ValueError):  # it is closed
+            descriptor = self.transport.get_extra_info("socket").fileno()
+            waiting_bytes += int.from_bytes(fcntl.ioctl(descriptor, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+        return waiting_bytes
 
     def _refuse_head(self) -> None:
         detail = f"the request's line and headers are larger than {self.max_head_bytes} bytes"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import aclosing, suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from starlette.responses import Response
 
@@ -17,7 +17,7 @@ from functions.adapters import metrics
 from functions.core.errors import FlyertimeError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Mapping
+    from collections.abc import AsyncGenerator, Callable, Mapping
 
     from starlette.types import Receive, Scope, Send
 
@@ -27,7 +27,13 @@ WHOLE_UP_TO_BYTES: Final = 65_536
 """A reply that is no longer is sent in one piece, with its length."""
 
 PART_BYTES: Final = 65_536
-"""What a reader must take within the time that it is waited for."""
+"""What is handed to the server at a time."""
+
+UNSENT: Final = "flyertime.unsent"
+"""ASGI extension of our server: a function that tells the bytes which the other side has not confirmed yet."""
+
+_LOOKS: Final = 4
+"""At a reader's progress, within the time that one who makes none is waited for."""
 
 
 class _StalledError(Exception):
@@ -45,10 +51,13 @@ class StreamedReply(Response):
         self._first = first
         self._rest = rest
         self._stall_s = stall_s
+        self._passed_on_bytes = 0
+        self._patience: asyncio.Timeout | None = None
 
-    async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the reply (ASGI)."""
         leaving = asyncio.ensure_future(_until_gone(receive))
+        watching = asyncio.ensure_future(self._watch(scope.get("extensions", {}).get(UNSENT, {}).get("bytes")))
         try:
             async with aclosing(self._rest) as rest:
                 head = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
@@ -56,7 +65,6 @@ class StreamedReply(Response):
                 async for piece in _after(self._first, rest):
                     if leaving.done():
                         return
-                    # In parts, so that one who reads slowly is seen to read.
                     for start in range(0, len(piece), PART_BYTES):
                         await self._sent(send, _body(piece[start : start + PART_BYTES]))
             await self._sent(send, _body(b"", more=False))
@@ -70,18 +78,35 @@ class StreamedReply(Response):
             metrics.ERRORS.of("unexpected").add()
             logger.exception("a reply is broken off by an error that nobody expected")
         finally:
-            leaving.cancel()
-            with suppress(asyncio.CancelledError):
-                await leaving
+            for task in (leaving, watching):
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
 
-    async def _sent(self, send: Send, message: dict[str, object]) -> None:
+    async def _sent(self, send: Send, message: dict[str, Any]) -> None:
         try:
-            async with asyncio.timeout(self._stall_s):
+            async with asyncio.timeout(self._stall_s) as self._patience:
                 await send(message)
+                self._passed_on_bytes += len(message.get("body", b""))
                 # The server writes at the loop's next turn, and only then can say that the reader is behind.
                 await asyncio.sleep(0)
         except TimeoutError:
             raise _StalledError from None
+        finally:
+            self._patience = None
+
+    async def _watch(self, unsent_bytes: Callable[[], int] | None) -> None:
+        """Be patient anew with a reader who takes anything at all.
+
+        The server takes the next part only when a third of the kernel's buffer has become free, which may be a megabyte
+        and take a slow reader minutes; what the other side has confirmed is known by the byte.
+        """
+        taken_bytes = 0
+        while unsent_bytes is not None:
+            await asyncio.sleep(self._stall_s / _LOOKS)
+            before_bytes, taken_bytes = taken_bytes, self._passed_on_bytes - unsent_bytes()
+            if taken_bytes > before_bytes and self._patience is not None and not self._patience.expired():
+                self._patience.reschedule(asyncio.get_running_loop().time() + self._stall_s)
 
 
 async def reply_from(

@@ -192,10 +192,7 @@ class Settings:
         low=0,
     )
     reader_stall_s: float = _setting(
-        60.0,
-        "seconds; a reader of the report who makes no room in the connection's buffers (up to a megabyte) for so long "
-        "is cut off",
-        low=0.1,
+        60.0, "seconds; a reader of the report whose side confirms not one byte for so long is cut off", low=0.1
     )
 
     # trigger

@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "functions.report": {"functions.core", "functions.adapters", "functions.report", "functions.serving"},
     "functions.serving": {"functions.core", "functions.adapters"},
     "functions.asgi": {"functions.core", "functions.adapters", "functions.serving"},
-    "functions.server": {"functions.core"},
+    "functions.server": {"functions.core", "functions.adapters.streaming"},
     "functions.local": {"functions.core", "functions.adapters", "functions.local"},
     "functions.cli": {
         "functions.core",

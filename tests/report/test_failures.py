@@ -190,6 +190,20 @@ def test_a_slow_reader_gets_everything_and_others_meanwhile_too(shared: tuple[Em
     assert USERS == b"".join(read).count(b"\r\n") - 1
 
 
+def test_a_reader_as_slow_as_a_bad_line_is_not_cut_off(shared: tuple[EmbeddedValkey, FunctionProcess]) -> None:
+    """At 8 KB a second, for several times as long as who takes nothing is waited for: any progress is progress."""
+    _, process = shared
+    with opened(process, "/?format=csv&fields=all") as answer:
+        lines = answer.read(4096).count(b"\n")
+        for _ in range(24):
+            time.sleep(0.5)  # 12 s altogether, four times the limit
+            lines += answer.read(4096).count(b"\n")
+        while part := answer.read(1_000_000):
+            lines += part.count(b"\n")
+
+    assert USERS == lines - 1
+
+
 def test_a_reader_who_leaves_leaves_nothing_behind(shared: tuple[EmbeddedValkey, FunctionProcess]) -> None:
     """The store is not read on for it, and the log has no error."""
     server, process = shared

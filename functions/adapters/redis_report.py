@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,13 +18,18 @@ from functions.core import shards as sharding
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
+    from functions.adapters.redis_cluster import AsyncClient
     from functions.core.ledger import ShardLedger
+    from functions.core.settings import Settings
 
 _STATE: Final = load_script("state")
 
 BLOCK_USERS: Final = 100_000
 """Users held at a time, of one shard; a larger shard is read as often as it has blocks of so many."""
 SCAN_USERS: Final = 5_000
+RECENT_S: Final = 1.0
+"""For so long the books stay good enough for an answer whose body does not hang on them."""
+_MOST_RECENT: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +53,6 @@ class StoreState:
     """The pipeline's random name."""
     generation: int
     """Of the state."""
-    user: bytes | None = None
-    """The value of the user that was asked for along with it."""
     merchants: tuple[Mapping[str, int], ...] = ()
     """Where they were asked for: of each shard, its merchants and when their averages last changed."""
 
@@ -66,23 +70,32 @@ class StoreState:
 class ReportStore(RedisStore):
     """All that the report asks of Redis."""
 
+    def __init__(self, settings: Settings, client: AsyncClient | None = None) -> None:
+        super().__init__(settings, client)
+        self._recent: dict[str | None, tuple[float, StoreState]] = {}
+
+    async def recent_state(self, merchant: str | None) -> StoreState:
+        """Return how the shards stood `RECENT_S` ago or later."""
+        read_s, state = self._recent.get(merchant, (0.0, None))
+        if state is None or time.monotonic() - read_s > RECENT_S:
+            return await self.state(merchant)
+        return state
+
     @metrics.timed_trip("report_state")
-    async def state(
-        self, merchant: str | None = None, *, user_id: str | None = None, merchants: bool = False
-    ) -> StoreState:
+    async def state(self, merchant: str | None = None, *, merchants: bool = False) -> StoreState:
         """Return how the shards stand, in one trip.
 
         Args:
             merchant: Whose averages are asked for; None: those of all merchants together.
-            user_id: Whose value is wanted too.
             merchants: Whether the list of merchants is wanted too.
         """
+        asked_s = time.monotonic()
         shards = await self.shards()
         while True:
             keys = self.keys
             with translated_errors():
                 try:
-                    replies = await self._state_trip(keys, shards, merchant, user_id, merchants=merchants)
+                    replies = await self._state_trip(keys, shards, merchant, merchants=merchants)
                 except NoScriptError:  # the store was restarted, or is new
                     await self._redis.on_each_node("SCRIPT LOAD", _STATE.text)
                     continue
@@ -94,31 +107,48 @@ class ReportStore(RedisStore):
             self.keys = sharding.Keys(self._settings.namespace, generation)
             shards = await self.shards_now()
         last_run, *rest = replies[shards:]
-        user = rest.pop(0) if user_id is not None else None
-        return StoreState(
+        state = StoreState(
             shards=tuple(_shard_state(shard, reply, merchant) for shard, reply in enumerate(replies[:shards])),
             last_run={name.decode(): value.decode() for name, value in last_run[0][1].items()} if last_run else None,
             pipeline=await self.pipeline(),
             generation=keys.generation,
-            user=user,
             merchants=tuple({name.decode(): int(version) for name, version in held.items()} for held in rest),
         )
+        if len(self._recent) >= _MOST_RECENT:
+            self._recent.clear()
+        self._recent[merchant] = asked_s, state
+        return state
 
     async def _state_trip(
-        self, keys: sharding.Keys, shards: int, merchant: str | None, user_id: str | None, *, merchants: bool
+        self, keys: sharding.Keys, shards: int, merchant: str | None, *, merchants: bool
     ) -> list[Any]:
         pipe = self._redis.pipeline(transaction=False)
         for shard in range(shards):
             names = [keys.ledger(shard), keys.events(shard), keys.versions(shard), keys.averages(shard, merchant)]
             pipe.evalsha(_STATE.sha, len(names), *names, merchant or "")
         pipe.xrevrange(keys.runs, count=1)
-        if user_id is not None:
-            pipe.hget(keys.averages(sharding.shard_of(user_id, shards), merchant), user_id)
         if merchants:
             for shard in range(shards):
                 pipe.hgetall(keys.versions(shard))
         pipe.hget(keys.layout, "generation")  # last: it is deleted only after another one is live
         return list(await pipe.execute())
+
+    @metrics.timed_trip("report_user")
+    async def value_of(self, user_id: str, merchant: str | None) -> bytes | None:
+        """Return a user's value; None: there is none."""
+        shards = await self.shards()
+        if self._redis.topology.on:  # the nodes of a cluster answer in no order
+            return (await self.average_of(user_id, merchant))[1]
+        keys = self.keys
+        with translated_errors():
+            pipe = self._redis.pipeline(transaction=False)
+            pipe.hget(keys.averages(sharding.shard_of(user_id, shards), merchant), user_id)
+            pipe.hget(keys.layout, "generation")
+            value, generation = await pipe.execute()
+        if int(generation or 0) != keys.generation:
+            return (await self.average_of(user_id, merchant))[1]
+        held: bytes | None = value
+        return held
 
     @metrics.timed_trip("report_shard")
     async def _whole(self, shard: int, merchant: str | None) -> dict[bytes, bytes]:

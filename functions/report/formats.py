@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from functions.core.errors import RequestRefusedError
@@ -69,7 +70,8 @@ def wants_page(accept: str | None) -> bool:
     return accept is not None and preferred_type(accept, (*_BY_TYPE, HTML)) == HTML
 
 
-def format_for(accept: str | None, asked: str | None, offered: Sequence[Format]) -> Format:
+@lru_cache(256)  # a client sends the same header each time
+def format_for(accept: str | None, asked: str | None, offered: tuple[Format, ...]) -> Format:
     """Return the format of a reply: the one asked for by name, else the one that ``Accept`` likes best.
 
     Raises:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from email.utils import formatdate
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -94,6 +94,7 @@ class ReportHandler:
         self._summaries = Summaries(self._store)
         self._waiting = Waiting(settings, self._store)
         self._kept = KeptTexts()
+        self._fresh: tuple[StoreState, Freshness] | None = None
         self._answers = {
             Answer.USERS: self._users,
             Answer.USER: self._user,
@@ -168,9 +169,15 @@ class ReportHandler:
         )
         return Response(event, headers={**web.NO_STORE, **headers})
 
-    async def _read_state(self, asked: Asked, **wanted: Any) -> None:
-        asked.state = await self._store.state(asked.view.merchant, **wanted)
-        asked.fresh = freshness_of(asked.state.ledgers, asked.state.last_run, self._settings.max_age_s)
+    async def _read_state(self, asked: Asked, *, merchants: bool = False, recently: bool = False) -> None:
+        if recently:
+            asked.state = await self._store.recent_state(asked.view.merchant)
+        else:
+            asked.state = await self._store.state(asked.view.merchant, merchants=merchants)
+        if self._fresh is None or self._fresh[0] is not asked.state:
+            fresh = freshness_of(asked.state.ledgers, asked.state.last_run, self._settings.max_age_s)
+            self._fresh = asked.state, fresh
+        asked.fresh = self._fresh[1]
         if asked.view.merchant is not None and not asked.view.bound and not asked.state.users:
             raise RequestRefusedError("no_such_merchant", "this merchant has no flyer in the report", status=404)
 
@@ -209,8 +216,9 @@ class ReportHandler:
 
     async def _rows_of_user(self, asked: Asked, user_id: str) -> UserRows:
         if asked.view.pseudonyms is None:
-            await self._read_state(asked, user_id=user_id)
-            value = asked.state.user
+            # Of this answer only the headers hang on the books, and those of just before promise less, never more.
+            await self._read_state(asked, recently=not asked.waited)
+            value = await self._store.value_of(user_id, asked.view.merchant)
             return rows_of_users(*(([user_id.encode()], [value]) if value is not None else ((), ())))
         # Whose pseudonym it is cannot be told from it: that of everyone is made and looked at.
         await self._read_state(asked)

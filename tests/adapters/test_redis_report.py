@@ -60,17 +60,48 @@ async def everything(store: ReportStore, merchant: str | None = None) -> dict[by
 
 
 def test_the_state_is_read_whole(settings: Settings, raw_redis: redis.Redis) -> None:
-    """Books, versions, numbers of users, the last run, a user's value and the merchants, all at once."""
+    """Books, versions, numbers of users, the last run and the merchants, all at once."""
     fill(raw_redis, Keys(settings.namespace), USERS)
     fill(raw_redis, Keys(settings.namespace), {b"user1": b"x"}, "m")
     raw_redis.xadd(Keys(settings.namespace).runs, {"run": "r1", "ended_at": "then"})
-    state = reading(settings, lambda store: store.state(user_id="user7", merchants=True))
+    state = reading(settings, lambda store: store.state(merchants=True))
     of_merchant = reading(settings, lambda store: store.state("m"))
 
-    assert (300, b"7", {"run": "r1", "ended_at": "then"}) == (state.users, state.user, state.last_run)
+    assert (300, {"run": "r1", "ended_at": "then"}) == (state.users, state.last_run)
     assert [100, 101, 102, 103] == [shard.version for shard in state.shards]
     assert [{"m": 200 + shard} for shard in range(4)] == [*state.merchants]
     assert (1, [200, 201, 202, 203]) == (of_merchant.users, [shard.version for shard in of_merchant.shards])
+
+
+def test_one_users_value_is_of_the_live_generation(settings: Settings, raw_redis: redis.Redis) -> None:
+    """Also right after the switch to another one, of which the reader knows nothing yet."""
+    fill(raw_redis, Keys(settings.namespace), USERS)
+    fill(raw_redis, Keys(settings.namespace, 1), dict.fromkeys(USERS, b"new"))
+
+    async def twice(store: ReportStore) -> list[bytes | None]:
+        found = [await store.value_of(name, None) for name in ("user7", "nobody")]
+        raw_redis.hset(Keys(settings.namespace).layout, "generation", 1)
+        return [*found, await store.value_of("user7", None), await store.value_of("user8", None)]
+
+    assert [b"7", None, b"new", b"new"] == reading(settings, twice)
+
+
+def test_recent_books_are_read_once(
+    settings: Settings, raw_redis: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of each merchant for themselves, and anew when they are not recent any more."""
+    monkeypatch.setattr(redis_report, "RECENT_S", 3600.0)
+    fill(raw_redis, Keys(settings.namespace), USERS)
+    fill(raw_redis, Keys(settings.namespace), {b"user1": b"x"}, "m")
+
+    async def read(store: ReportStore) -> list[int]:
+        states = [await store.recent_state(merchant) for merchant in (None, "m")]
+        raw_redis.delete(*(Keys(settings.namespace).averages(shard) for shard in range(4)))
+        states.append(await store.recent_state(None))
+        monkeypatch.setattr(redis_report, "RECENT_S", -1.0)
+        return [state.users for state in (*states, await store.recent_state(None))]
+
+    assert [300, 1, 300, 0] == reading(settings, read)
 
 
 def test_a_store_that_does_not_know_the_script_is_told_it(settings: Settings, raw_redis: redis.Redis) -> None:

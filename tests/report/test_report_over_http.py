@@ -58,6 +58,19 @@ def test_one_user_is_found_by_any_id(report: httpx2.Client, put: Put) -> None:
         )
 
 
+def test_one_user_shows_a_commit_at_once(report: httpx2.Client, put: Put) -> None:
+    """Whatever was read just before; who has the answer of before is not told that it still holds."""
+    for seconds in (3600, 7200, 10_800):
+        put(u=(seconds, 1))
+        answer = report.get("/users/u")
+        assert seconds / 3600 == answer.json()["avg_time_on_flyer_per_user_hours"]
+        put(u=(seconds + 1800, 1))
+        again = report.get("/users/u", headers={"if-none-match": answer.headers["etag"]})
+        assert (200, seconds / 3600 + 0.5) == (again.status_code, again.json()["avg_time_on_flyer_per_user_hours"])
+        unchanged = report.get("/users/u", headers={"if-none-match": again.headers["etag"]})
+        assert 304 == unchanged.status_code
+
+
 def test_an_unknown_user_is_a_404_that_says_so(report: httpx2.Client, put: Put) -> None:
     """A user without a pair of events is not in the report either."""
     put(once=(0, 0))

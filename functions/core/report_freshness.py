@@ -20,10 +20,24 @@ class Freshness:
 
     complete_through_ms: int | None
     """Every event that was received up to this moment is in the report; None where none ever was."""
-    pending_events: int
+    pending_events: int | None
+    """None: this reader is not told how many events there are, here or in the last run."""
     next_run_by_ms: int | None
     """By when a run that folds the pending events is started at the latest; None where none are pending."""
     last_run: Mapping[str, str] | None
+
+    def for_one_merchant(self) -> Freshness:
+        """Return what a reader of one merchant is shown: not how much all of them send, and when by the second only.
+
+        It still tells whether anything is pending: ``next_run_by_ms`` is there.
+        """
+        through_ms, run_by_ms = self.complete_through_ms, self.next_run_by_ms
+        return Freshness(
+            complete_through_ms=None if through_ms is None else through_ms // 1000 * 1000,
+            pending_events=None,
+            next_run_by_ms=None if run_by_ms is None else -(-run_by_ms // 1000) * 1000,
+            last_run=self.last_run,
+        )
 
     def shown(self) -> dict[str, Any]:
         """Return it for a JSON body."""
@@ -38,7 +52,7 @@ class Freshness:
                 "state": run.get("state"),
                 "started_at": run.get("started_at"),
                 "ended_at": run.get("ended_at"),
-                "events": int(run.get("events") or 0),
+                "events": int(run.get("events") or 0) if self.pending_events is not None else None,
             },
             "next_run_by": _moment(self.next_run_by_ms),
         }
@@ -48,7 +62,7 @@ class Freshness:
         run = self.last_run or {}
         headers = {
             "flyertime-complete-through": _moment(self.complete_through_ms),
-            "flyertime-pending-events": str(self.pending_events),
+            "flyertime-pending-events": None if self.pending_events is None else str(self.pending_events),
             "flyertime-last-run": run.get("ended_at"),
             "flyertime-last-run-state": run.get("state"),
             "flyertime-next-run-by": _moment(self.next_run_by_ms),

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from functions.adapters.redis_report import StoreState
+    from functions.core.read_access import Reader
     from functions.core.report_freshness import Freshness
     from functions.core.report_rows import UserRows
     from functions.core.settings import Settings
@@ -94,7 +95,7 @@ class ReportHandler:
         self._summaries = Summaries(self._store)
         self._waiting = Waiting(settings, self._store)
         self._kept = KeptTexts()
-        self._fresh: tuple[StoreState, Freshness] | None = None
+        self._fresh: tuple[StoreState, bool, Freshness] | None = None
         self._answers = {
             Answer.USERS: self._users,
             Answer.USER: self._user,
@@ -116,6 +117,8 @@ class ReportHandler:
         # The raw path, since a user id may hold a slash, sent as %2F.
         path = request.scope.get("raw_path", request.url.path.encode()).decode("ascii", "replace").partition("?")[0]
         if path.startswith(people_page.PREFIX):
+            if path == people_page.CHART_PATH and request.method == "POST":
+                await self._admitted(request, _pairs_of(request))
             return await people_page.reply(request, path.removeprefix(people_page.PREFIX))
         if request.method == "POST" and path in {"", "/"}:
             return await self._event(request)
@@ -135,24 +138,26 @@ class ReportHandler:
             parameters_of(pairs, route.parameters)
             return _description(request)
         # Who asks comes first: a stranger learns nothing of what there is, or of what may be asked.
-        key = next((value for name, value in pairs if name == "key"), None)
-        reader = await self._gate.admit(request.headers.get("authorization"), key)
+        reader = await self._admitted(request, pairs)
         view = view_of(reader, parts.get("merchant_id"), self._settings.pseudonym_secret)
         asked = Asked(request, path, route, parts, parameters_of(pairs, route.parameters), view)
         asked.waited = await self._waiting.wait(request.headers)
         return await self._answers[route.answer](asked)
 
+    async def _admitted(self, request: Request, pairs: Sequence[tuple[str, str]]) -> Reader:
+        key = next((value for name, value in pairs if name == "key"), None)
+        return await self._gate.admit(request.headers.get("authorization"), key)
+
     async def _event(self, request: Request) -> Response:
         """Answer a request for a report that comes as a CloudEvent with another one."""
-        key = next((value for name, value in _pairs_of(request) if name == "key"), None)
-        reader = await self._gate.admit(request.headers.get("authorization"), key)
+        reader = await self._admitted(request, _pairs_of(request))
         body = await read_body(request, self._settings.max_body_bytes, self._settings.body_timeout_s)
         wanted = report_request(cloud_events.decode(request.headers, body))
         view = view_of(reader, wanted.merchant, self._settings.pseudonym_secret)
         query = table_query(parameters_of(wanted.parameters.items(), EVENT_PARAMETERS))
         await self._waiting.wait(request.headers)
         state = await self._store.state(view.merchant)
-        fresh = freshness_of(state.ledgers, state.last_run, self._settings.max_age_s)
+        fresh = self._freshness(state, view)
         if wanted.rows and query.limit is not None:
             page = await page_of(self._store, state, view, query, query.limit)
             next_url = page.next_url(wanted.path, wanted.parameters)
@@ -174,12 +179,15 @@ class ReportHandler:
             asked.state = await self._store.recent_state(asked.view.merchant)
         else:
             asked.state = await self._store.state(asked.view.merchant, merchants=merchants)
-        if self._fresh is None or self._fresh[0] is not asked.state:
-            fresh = freshness_of(asked.state.ledgers, asked.state.last_run, self._settings.max_age_s)
-            self._fresh = asked.state, fresh
-        asked.fresh = self._fresh[1]
+        asked.fresh = self._freshness(asked.state, asked.view)
         if asked.view.merchant is not None and not asked.view.bound and not asked.state.users:
             raise RequestRefusedError("no_such_merchant", "this merchant has no flyer in the report", status=404)
+
+    def _freshness(self, state: StoreState, view: View) -> Freshness:
+        if self._fresh is None or self._fresh[0] is not state or self._fresh[1] != view.bound:
+            fresh = freshness_of(state.ledgers, state.last_run, self._settings.max_age_s)
+            self._fresh = state, view.bound, fresh.for_one_merchant() if view.bound else fresh
+        return self._fresh[2]
 
     async def _users(self, asked: Asked) -> Response:
         query = table_query(asked.parameters)

@@ -46,6 +46,7 @@ PARAMETERS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
 _ONLY_JSON: Final = {"type": "string", "const": "json"}
 _MOMENT: Final = {"type": ["string", "null"], "format": "date-time"}
 _COUNT: Final = {"type": ["integer", "null"]}
+_PENDING: Final = {**_COUNT, "description": "events received and not yet in the answer; null with a merchant's key"}
 _NUMBER: Final = {"type": ["number", "null"]}
 _TYPES: Final[dict[Kind, dict[str, Any]]] = {
     Kind.TEXT: {"type": "string"},
@@ -91,7 +92,7 @@ def description() -> dict[str, Any]:
                             "description": "address of the next page on this host; null on the last one",
                         },
                         "complete_through": _MOMENT,
-                        "pending_events": {"type": "integer"},
+                        "pending_events": _PENDING,
                     },
                     "required": ["rows", "next", "complete_through", "pending_events"],
                 },
@@ -189,7 +190,8 @@ _HEADERS: Final = {
         "description": "every event received up to this moment is in the answer", "schema": {"type": "string"},
     },
     "flyertime-pending-events": {
-        "description": "events received and not yet in the answer", "schema": {"type": "integer"},
+        "description": "events received and not yet in the answer; not with a merchant's key",
+        "schema": {"type": "integer"},
     },
     "flyertime-last-run": {"description": "when the last run ended", "schema": {"type": "string"}},
     "flyertime-next-run-by": {"description": "when the next one starts at the latest", "schema": {"type": "string"}},
@@ -262,7 +264,7 @@ _SUMMARY: Final = {
             "type": "object",
             "properties": {
                 "complete_through": _MOMENT,
-                "pending_events": {"type": "integer"},
+                "pending_events": _PENDING,
                 "last_run": {"type": ["object", "null"]},
                 "next_run_by": _MOMENT,
             },

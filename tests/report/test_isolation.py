@@ -7,6 +7,8 @@ import dataclasses
 import io
 import itertools
 import json
+import re
+import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -15,9 +17,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from functions.adapters.redis_shard import ShardStore
 from functions.core.access import sha256_of
+from functions.core.event_types import REPORT_REQUESTED
+from functions.core.events import Event
+from functions.core.packing import pack_events
 from functions.core.read_access import ReadKey
 from functions.core.report_query import FORMATS
+from functions.core.shards import Keys, shard_of
 from functions.report.routes import ROUTES, Answer, Route
 
 if TYPE_CHECKING:
@@ -257,6 +264,77 @@ def test_the_books_are_not_a_merchant_s(filled: httpx2.Client) -> None:
     assert filled.get("/summary", headers=bearer(ALL)).json()["ledger"] is not None
 
 
+def test_a_merchant_s_key_cannot_tell_how_much_others_send(
+    filled: httpx2.Client, report_settings: Settings, raw_redis: redis.Redis
+) -> None:
+    """One event pending or fifty, a run of ten events or of a million: every answer is the same to the last byte."""
+    moment = int(time.time() * 1000) // 1000 * 1000  # what is received within one second looks alike
+    answers = []
+    for events in (1, 50):
+        raw_redis.delete(Keys(report_settings.namespace).runs)
+        record_run(report_settings, events**3)
+        pend(report_settings, raw_redis, events, moment + events)
+        answers.append({name: (answer, said_of(answer)) for name, answer in all_answers(filled, ACME)})
+    one, fifty = answers
+
+    assert {name: said for name, (_, said) in one.items()} == {name: said for name, (_, said) in fifty.items()}
+    for answer, said in one.values():
+        assert "pending-events" not in said
+        assert 200 == answer.status_code
+    freshness = filled.get("/summary", headers=bearer(ACME)).json()["freshness"]
+    assert (None, None) == (freshness["pending_events"], freshness["last_run"]["events"])
+    assert freshness["complete_through"] < freshness["next_run_by"], "that something is pending it may know"
+    assert 50 == filled.get("/summary", headers=bearer(ALL)).json()["freshness"]["pending_events"]
+
+
+def record_run(settings: Settings, events: int) -> None:
+    """Put a run on record."""
+    store = ShardStore(settings)
+    store.record_run(
+        {
+            "run": "r", "state": "SUCCEEDED", "events": str(events), "error": "",
+            "started_at": "2026-03-02T08:00:00Z", "ended_at": "2026-03-02T08:00:30Z",
+        }
+    )  # fmt: skip
+    store.close()
+
+
+def pend(settings: Settings, raw_redis: redis.Redis, events: int, moment_ms: int) -> None:
+    """Let so many events of another merchant wait in a log, the first of them since a moment."""
+    event = Event(timestamp_us=0, user_id="shared", event="flyer_open", flyer_id="f", merchant_id=MERCHANTS[2])
+    shard = shard_of(event.user_id, settings.shards or 0)
+    keys = Keys(settings.namespace)
+    raw_redis.delete(keys.events(shard))
+    raw_redis.xadd(keys.events(shard), {"e": pack_events([event] * events)}, id=f"{moment_ms}-1")
+    raw_redis.hset(keys.ledger(shard), mapping={"accepted": events, "folded": 0})
+
+
+def all_answers(client: httpx2.Client, token: str) -> Iterator[tuple[str, httpx2.Response]]:
+    """Yield the answers of every route in every variant, and of an event."""
+    for route in ROUTES:
+        for query in variants(route) if route.answer not in OPEN else ():
+            answer = client.get(paths(route, KEYS[token] or ""), params=query, headers=bearer(token))
+            yield f"{route.name}-{query}", answer
+    for rows in (False, True):
+        event = {"specversion": "1.0", "id": "1", "source": "/p", "type": REPORT_REQUESTED, "data": {"rows": rows}}
+        head = {**bearer(token), "content-type": "application/cloudevents+json"}
+        yield f"event-{rows}", client.post("/", headers=head, content=json.dumps(event))
+
+
+def said_of(answer: httpx2.Response) -> str:
+    """Return all that an answer says, but for when it was given."""
+    headers = {name: value for name, value in answer.headers.items() if name not in {"date", "ce-time"}}
+    body = re.sub(rb'"time": ?"[^"]*"', b"", answer.content)
+    return f"{answer.status_code} {headers} {body!r}"
+
+
+def test_metrics_are_not_for_readers_behind_a_gateway(filled: httpx2.Client) -> None:
+    """They count everybody's events; a key opens them to nobody."""
+    answer = filled.get("/metrics", headers={**bearer(ACME), "x-forwarded-for": "10.0.0.1"})
+
+    assert (403, "metrics_not_public") == (answer.status_code, answer.json()["code"])
+
+
 @pytest.mark.parametrize(
     ("environment", "words"),
     [
@@ -337,16 +415,19 @@ def test_who_asks_too_often_is_told_when_to_come_again(
     """A key's own limit goes before the one for all; another key is not held up."""
     lines = f"{ReadKey('slow', sha256_of('ftr_slow'), None, 0.1).line} {ReadKey('k', sha256_of('ftr_k')).line}"
     settings = dataclasses.replace(report_settings, read_keys=lines)
+    chart = {"kind": "rows", "title": "t", "width_px": 300, "height_px": 200, "bars": []}
     with (
         serve_function("report", settings, FLYERTIME_READ_RATE_PER_S="100") as process,
         httpx2.Client(base_url=process.url, trust_env=False) as client,
     ):
         slow = [client.get("/", headers=bearer("ftr_slow")) for _ in range(2)]
+        drawn = [client.post("/page/chart", json=chart, headers=bearer(f"ftr_{key}")) for key in ("slow", "k", "none")]
         other = [client.get("/", headers=bearer("ftr_k")).status_code for _ in range(20)]
 
     assert [200, 429] == [answer.status_code for answer in slow]
     assert 1 <= int(slow[1].headers["retry-after"]) <= 10
     assert [200] * 20 == other
+    assert [429, 200, 401] == [answer.status_code for answer in drawn], "a chart is asked for as the numbers are"
 
 
 @pytest.mark.parametrize(

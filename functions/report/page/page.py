@@ -1,4 +1,4 @@
-"""The page over HTTP: its files for everybody, since they hold no numbers, and its charts.
+"""The page over HTTP: its files for everybody, since they hold no numbers, and its charts for those who may read.
 
 The page asks for the numbers as any other client does, with the reader's key in a header. A chart is drawn from the
 numbers that the page sends back, so nothing is read or computed twice for it.
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 PREFIX: Final = "/page/"
 TEMPLATE: Final = "/page/{name}"
 CHART: Final = "chart"
+CHART_PATH: Final = PREFIX + CHART
+"""For readers alone, as the numbers are, and no oftener: drawing costs more than most answers."""
 MAX_CHART_BYTES: Final = 65_536
 MAX_BARS: Final = 100
 BODY_TIMEOUT_S: Final = 10.0

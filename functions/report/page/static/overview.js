@@ -24,8 +24,10 @@ export async function showOverview(merchant, merchants) {
 
 function showFreshness({ complete_through: through, pending_events: pending, next_run_by: nextBy, last_run: last }) {
   const parts = [element("strong", {}, through ? "Complete through " : "Nothing folded yet"), through ? time(through) : ""];
-  parts.push(" · ", number(pending), ` ${pending === 1 ? "event" : "events"} pending`);
-  if (pending > 0 && nextBy) parts.push(", next run by ", time(nextBy));
+  // A merchant's key is told whether events are pending, and not how many.
+  if (pending !== null) parts.push(" · ", number(pending), ` ${pending === 1 ? "event" : "events"} pending`);
+  else parts.push(nextBy ? " · events pending" : " · no events pending");
+  if (nextBy) parts.push(", next run by ", time(nextBy));
   if (last?.ended_at) parts.push(` · last run ${String(last.state ?? "").toLowerCase()} `, time(last.ended_at));
   place("freshness").replaceChildren(...parts);
 }

@@ -36,6 +36,7 @@ def _compact(given: argparse.Namespace, settings: Settings) -> int:
     del given  # there is one thing to do
     store = ArchiveStore(settings)
     try:
+        store.check_settled()
         archive = needed_archive(settings, store)
         merged = swept = 0
         for shard in shown(range(store.shards()), "shard"):

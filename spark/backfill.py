@@ -120,10 +120,11 @@ def backfill(
     spark.conf.set("spark.sql.session.timeZone", "UTC")
     store = HistoryStore(settings)
     try:
-        shards = store.lay_out()
+        store.lay_out()
         record = _registered(store, spark, source, result.backfill)
         if record["state"] == "done":
             return _as_recorded(result, record)
+        shards = store.lay_out()  # again: a resharding waits for what is on record, and may have come before that
         logger.info("backfill %s: %d files, %d bytes", result.backfill, record["files"], record["bytes"])
         future_us = settings.max_future_s * 1_000_000  # from the first start: so all starts judge alike
         rows = checked(

@@ -3,50 +3,40 @@
 from __future__ import annotations
 
 import argparse
-import logging
-import os
 import sys
 from typing import TYPE_CHECKING
 
 from pyspark.sql import SparkSession
 
-from functions.core import settings as settings_
-from functions.core.errors import FlyertimeError, MisconfiguredError, UnavailableError
+from functions.core.errors import FlyertimeError
 from functions.core.events import FIELDS
 from spark.backfill import Source, backfill
+from spark.commands import failed_in_spark, run_command
 from spark.history_input import FORMATS
 from spark.history_rows import UNITS_US
-from spark.main import cause_of
 from spark.session import start_context
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from functions.core.settings import Settings
     from spark.backfill import Backfilled
-
-EXIT_FAILED = 1
-EXIT_USAGE = 2
-EXIT_TRY_AGAIN = 75
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run a backfill and return its exit status: 0 counted, 1 failed, 2 wrong arguments or input, 75 later."""
-    given = _parser().parse_args(arguments)
+    return run_command(_parser(), arguments, _backfill)
+
+
+def _backfill(given: argparse.Namespace, settings: Settings) -> int:
+    source = Source(given.input, given.format, dict(given.column), dict(given.option), given.unit)
     try:
-        settings = settings_.parse(os.environ)
-        logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
-        logging.getLogger("py4j").setLevel(logging.WARNING)
-        source = Source(given.input, given.format, dict(given.column), dict(given.option), given.unit)
         with start_context(settings, "flyertime-backfill", sql=True) as context:
             result = backfill(SparkSession(context), settings, source, given.id, given.rejects)
-    except FlyertimeError as e:
-        sys.stderr.write(f"backfill: {e.message}\n")
-        if isinstance(e, MisconfiguredError):
-            return EXIT_USAGE
-        return EXIT_TRY_AGAIN if isinstance(e, UnavailableError) else EXIT_FAILED
+    except FlyertimeError:
+        raise
     except Exception as e:  # noqa: BLE001  # of Spark, many kinds; what was committed is on record
-        sys.stderr.write(f"backfill: {cause_of(e)}\nbackfill: start it again to go on where it stopped\n")
-        return EXIT_FAILED
+        return failed_in_spark("backfill", e, "start it again to go on where it stopped")
     sys.stdout.write(summary_of(result))
     return 0
 

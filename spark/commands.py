@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from typing import TYPE_CHECKING, Final
 
@@ -26,8 +27,12 @@ def run_command(
     arguments: Sequence[str],
     work: Callable[[argparse.Namespace, Settings], int],
 ) -> int:
-    """Parse, do the work, and return the exit status: its own, 1 failed, 2 wrong arguments or settings, 75 later."""
+    """Parse, do the work, and return the exit status: its own, 1 failed, 2 wrong arguments or settings, 75 later.
+
+    SIGTERM is taken as Ctrl-C is: what was begun and can be undone is, and a second one ends that too.
+    """
     given = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     name = parser.prog.rpartition(" ")[2]
     try:
         settings = settings_.parse(os.environ)
@@ -39,6 +44,18 @@ def run_command(
         if isinstance(e, MisconfiguredError):
             return EXIT_USAGE
         return EXIT_TRY_AGAIN if isinstance(e, UnavailableError) else EXIT_FAILED
+    except KeyboardInterrupt:
+        sys.stderr.write(f"{name}: stopped from outside; start it again to complete it\n")
+        return EXIT_FAILED
+
+
+def failed_in_spark(name: str, error: Exception, advice: str) -> int:
+    """Say why Spark gave up, and return the exit status: a task's error comes as text in one of Spark's own."""
+    from spark.main import cause_of  # noqa: PLC0415  # with PySpark, which most commands do without
+
+    cause = cause_of(error)
+    sys.stderr.write(f"{name}: {cause}\n{name}: {advice}\n")
+    return EXIT_TRY_AGAIN if cause.partition(":")[0].endswith(UnavailableError.__name__) else EXIT_FAILED
 
 
 def shown(items: Iterable[int], unit: str) -> Iterator[int]:

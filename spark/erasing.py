@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from functions.adapters.redis_quarantine import Quarantine
 from functions.core import packing, span_packing
-from functions.core.errors import FlyertimeError, MisconfiguredError
+from functions.core.errors import FlyertimeError, MisconfiguredError, UnavailableError
 from functions.core.shards import shard_of
 from spark.keeping import archive_of, sweep
 
@@ -58,11 +58,13 @@ def erase(settings: Settings, store: ErasureStore, user_id: str) -> Receipt:
 
     Raises:
         MisconfiguredError: Some events are in an archive, and FLYERTIME_ARCHIVE_URI is not set.
-        UnavailableError: The store or the archive does not answer; what is done is done, start again.
+        UnavailableError: The store or the archive does not answer, or the shards are laid out anew meanwhile; what is
+            done is done, start again.
     """
     shards = store.shards()
     if not shards:
         raise MisconfiguredError("empty_store", "the store holds no pipeline of this namespace")
+    store.check_settled()
     receipt = Receipt(user_id, shard_of(user_id, shards))
     archive = archive_of(settings, store)
     ledger = store.ledger(receipt.shard)
@@ -80,6 +82,9 @@ def erase(settings: Settings, store: ErasureStore, user_id: str) -> Receipt:
         store.erase_state(receipt.shard, user_id.encode(), generation)
     _erase_state(store, receipt)
     receipt.quarantined_events = asyncio.run(_erase_quarantined(settings, user_id))
+    store.check_settled()
+    if store.shards() != shards:
+        raise UnavailableError("resharding", "the store was laid out anew meanwhile: start it again to complete it")
     receipt.unfinished_backfills = sorted(
         name for name, record in store.backfills().items() if record["state"] != "done"
     )

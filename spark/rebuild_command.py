@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from functions.adapters.redis_archive import ArchiveStore
 from functions.core import settings as settings_
-from spark.commands import EXIT_FAILED, run_command
+from spark.commands import failed_in_spark, run_command
 from spark.rebuilding import Built, build_shards, rebuild
 
 if TYPE_CHECKING:
@@ -48,8 +48,7 @@ def _rebuild(given: argparse.Namespace, settings: Settings) -> int:
         finally:
             store.close()
     if with_spark:
-        from spark.main import cause_of  # noqa: PLC0415  # PySpark, which the other way does without
-        from spark.session import start_context  # noqa: PLC0415  # as above
+        from spark.session import start_context  # noqa: PLC0415  # PySpark, which the other way does without
 
         try:
             with start_context(settings, "flyertime-rebuild") as context:
@@ -63,8 +62,7 @@ def _rebuild(given: argparse.Namespace, settings: Settings) -> int:
         except Exception as e:
             if "py4j" not in type(e).__module__:
                 raise
-            sys.stderr.write(f"rebuild: {cause_of(e)}\nrebuild: nothing was switched; start it again\n")
-            return EXIT_FAILED
+            return failed_in_spark("rebuild", e, "nothing was switched; start it again")
     else:
         result = rebuild(settings)
     sys.stdout.write(

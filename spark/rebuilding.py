@@ -187,13 +187,14 @@ def rebuild(
     Raises:
         MisconfiguredError: There is no archive, or it lacks some events.
         MissingFileError: A file on record is not there.
-        UnavailableError: The store or the archive does not answer.
+        UnavailableError: The store or the archive does not answer, or the shards are being laid out anew.
     """
     began_s = time.monotonic()
     result = Rebuilt()
     live = GenerationStore(settings)
     building: BuildingStore | None = None
     try:
+        live.check_settled()
         archive = needed_archive(settings, live)
         shards = range(live.shards())
         for shard in shards:
@@ -207,7 +208,7 @@ def rebuild(
         builder = ShardBuilder(settings, live, building, archive)
         for shard in shards:  # what came meanwhile
             _add(result, builder.catch_up(shard)[0])
-        _switch(live, builder, shards, result)
+        _switch(settings, live, builder, shards, result)
         time.sleep(grace_s)
         _clean(live, shards, result)
         for shard in shards:
@@ -220,18 +221,22 @@ def rebuild(
             building.close()
 
 
-def _switch(live: GenerationStore, builder: ShardBuilder, shards: Sequence[int], result: Rebuilt) -> None:
+def _switch(
+    settings: Settings, live: GenerationStore, builder: ShardBuilder, shards: Sequence[int], result: Rebuilt
+) -> None:
     """Fence all shards, make the generation live in one write, and let commits through again."""
     generation = result.generation
     began_s = time.monotonic()
+    lifting = GenerationStore(settings)  # other connections: one that Ctrl-C interrupts may still get its last reply
     try:
         for shard in shards:
             _add(result, builder.fence(shard, generation))
         switched = live.switch_to(generation)
     finally:
-        live.give_up_switch(generation)  # where it is not live, it never will be
+        lifting.give_up_switch(generation)  # where it is not live, it never will be
         for shard in shards:
-            live.lift_fence(shard, generation)
+            lifting.lift_fence(shard, generation)
+        lifting.close()
         result.fenced_s = time.monotonic() - began_s
     if not switched:
         raise FlyertimeError(

@@ -25,6 +25,7 @@ import numpy as np
 import pyarrow as pa
 
 from functions.adapters.redis_generations import BuildingStore
+from functions.adapters.redis_resharding import ReshardingStore
 from functions.core import archive as naming
 from functions.core.errors import FlyertimeError, MisconfiguredError
 from functions.core.shards import MAX_SHARDS, Keys, shard_of
@@ -34,7 +35,6 @@ from spark.keeping import archive_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from functions.adapters.redis_resharding import ReshardingStore
     from functions.core.archive import ArchivedFile
     from functions.core.ledger import ShardLedger
     from functions.core.settings import Settings
@@ -84,9 +84,8 @@ def reshard(settings: Settings, store: ReshardingStore, to: int) -> Resharded:
         try:
             plan = _prepare(settings, store, result)
             _switch(store, result)
-        except FlyertimeError:
-            if not _is_switched(store, result):
-                _undo(store, result)
+        except BaseException:  # Ctrl-C too: ingest is closed
+            _undo_unless_switched(settings, result)
             raise
     _finish(settings, store, plan, result)
     result.seconds = time.monotonic() - began_s
@@ -98,8 +97,14 @@ def _switch(store: ReshardingStore, result: Resharded) -> None:
         raise FlyertimeError("superseded", "a run or a rebuild came in between: start it again, with none of them")
 
 
-def _is_switched(store: ReshardingStore, result: Resharded) -> bool:
-    return store.layout().get("generation", "0") == str(result.generation) != "0"
+def _undo_unless_switched(settings: Settings, result: Resharded) -> None:
+    """Let in as before; by other connections: an interrupted one may still get its last reply."""
+    store = ReshardingStore(settings)
+    try:
+        if not store.layout().get("generation", "0") == str(result.generation) != "0":
+            _undo(store, result)
+    finally:
+        store.close()
 
 
 def _prepare(settings: Settings, store: ReshardingStore, result: Resharded) -> dict[str, Any]:
@@ -272,8 +277,9 @@ def _finish(settings: Settings, store: ReshardingStore, plan: dict[str, Any], re
     for shard, fields in enumerate(plan["books"]):
         store.finish_shard(shard, result.generation, {**fields, "shards": 0})
     for shard in range(result.after):
-        for backfill in store.backfills():  # all are done
-            store.count_whole(shard, backfill)
+        for backfill, record in store.backfills().items():
+            if record["state"] == "done":  # one that is not came too late to begin, and finds out
+                store.count_whole(shard, backfill)
     for shard in range(result.after, result.before):
         store.end_shard(shard, result.after)
     for dead in store.dead_generations():

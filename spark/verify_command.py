@@ -43,6 +43,7 @@ def _verify(given: argparse.Namespace, settings: Settings) -> int:
         shards = store.shards()
         if not shards:
             raise MisconfiguredError("empty_store", "the store holds no pipeline of this namespace")
+        store.check_settled()
         wanted = given.shard if given.shard is not None else range(shards)
         if not all(0 <= shard < shards for shard in wanted):
             raise MisconfiguredError("no_such_shard", f"the store has the shards 0 to {shards - 1}")

@@ -32,11 +32,22 @@ class HistoryStore(ShardStore):
             pipe.hsetnx(self.keys.layout, "shards", str(wanted))
             pipe.hsetnx(self.keys.layout, "format", str(LAYOUT_FORMAT))
             pipe.hsetnx(self.keys.layout, "pipeline", secrets.token_hex(8))
-            pipe.hget(self.keys.layout, "resharding")
-            resharding = pipe.execute()[-1]
-        if resharding is not None:
-            raise UnavailableError("resharding", "the store's shards are being laid out anew: try again later")
+            pipe.execute()
+        self.check_settled()
         return self.shards()
+
+    def check_settled(self) -> None:
+        """Check that the shards are not being laid out anew.
+
+        Raises:
+            UnavailableError: They are: the files and users of a shard may soon be another's.
+        """
+        with translated_errors():
+            resharding: Any = self._redis.hget(self.keys.layout, "resharding")
+        if resharding is not None:
+            raise UnavailableError(
+                "resharding", f"the store is being laid out with {resharding.decode()} shards: try again later"
+            )
 
     def now_ms(self) -> int:
         """Return the store's time in milliseconds since 1970; of a cluster some node's."""

@@ -16,14 +16,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from functions.adapters.redis_history import HistoryStore
+from functions.adapters.redis_resharding import ReshardingStore
 from functions.adapters.redis_shard import ShardStore
-from functions.core.errors import MisconfiguredError
+from functions.core.errors import MisconfiguredError, UnavailableError
 from functions.core.events import Event
 from functions.core.shards import shard_of
 from functions.core.spans import pack_totals, spans_of, totals_of
 from functions.core.timestamps import format_us, parse_us
 from spark.backfill import Backfilled, Source, backfill
 from spark.history_rows import parsed_us
+from spark.resharding import reshard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -166,6 +169,68 @@ def test_an_input_that_has_changed_since_is_told(spark: SparkSession, settings: 
         count(spark, settings, Source(source.uri, "csv", {}, {"sep": ";"}))
     with pytest.raises(MisconfiguredError, match="no such file"):
         count(spark, settings, Source(str(tmp_path / "nothing"), "csv"))
+
+
+def test_a_resharding_between_a_backfills_first_look_and_its_record_is_noticed(
+    spark: SparkSession,
+    settings: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    fill_log: Callable[[Settings, Iterable[list[Event]]], None],
+    read_report: Callable[[Settings], dict[str, float]],
+    plain_report: Callable[[Iterable[Event]], dict[str, float]],
+) -> None:
+    """From its record on a resharding waits for it; before that, users may have got other shards."""
+    fill_log(settings, [EVENTS[:5]])
+    settings = dataclasses.replace(settings, shards=None)
+    store = ReshardingStore(settings)
+    act = HistoryStore.register_backfill
+
+    def late(self: HistoryStore, *arguments: Any) -> Any:
+        monkeypatch.undo()
+        reshard(settings, store, 3)
+        return act(self, *arguments)
+
+    monkeypatch.setattr(HistoryStore, "register_backfill", late)
+    done = count(spark, settings, write(tmp_path, "csv"))
+
+    assert (400, 3) == (done.rows, store.shards())
+    assert plain_report([*EVENTS, *EVENTS[:5]]) == read_report(settings)
+    store.close()
+
+
+def test_a_backfill_that_a_resharding_overtakes_counts_nothing_and_all_of_it_later(
+    spark: SparkSession,
+    settings: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    fill_log: Callable[[Settings, Iterable[list[Event]]], None],
+    read_report: Callable[[Settings], dict[str, float]],
+    plain_report: Callable[[Iterable[Event]], dict[str, float]],
+) -> None:
+    """Put on record after the resharding had looked for such: the new shards have not counted it."""
+    fill_log(settings, [EVENTS[:5]])
+    settings = dataclasses.replace(settings, shards=None)
+    store, source = ReshardingStore(settings), write(tmp_path, "csv")
+    act = ReshardingStore.begin_generation
+
+    def meanwhile(self: ReshardingStore) -> int:
+        monkeypatch.undo()
+        looks = iter([4])  # the first one came before the resharding began
+        look = HistoryStore.lay_out
+        with monkeypatch.context() as patch:
+            patch.setattr(HistoryStore, "lay_out", lambda self: next(looks, None) or look(self))
+            with pytest.raises(UnavailableError, match="being laid out with 3 shards"):
+                count(spark, settings, source)
+        return act(self)
+
+    monkeypatch.setattr(ReshardingStore, "begin_generation", meanwhile)
+    reshard(settings, store, 3)
+    done = count(spark, settings, source)
+
+    assert 400 == done.rows
+    assert plain_report([*EVENTS, *EVENTS[:5]]) == read_report(settings)
+    store.close()
 
 
 def test_moments_are_read_as_ingest_reads_them(spark: SparkSession) -> None:

@@ -6,12 +6,9 @@ import dataclasses
 import datetime as dt
 import os
 import signal
-import socket
 import subprocess
 import sys
-import threading
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +24,7 @@ from functions.core.settings import Settings
 from functions.core.shards import shard_of
 from functions.local.valkey import free_port
 from spark.keeping import archive_of, left_over, sweep
+from tests.killing_at_commits import ROOT, environment_of, family, kill_at, python_workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -36,7 +34,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.timeout(240)
 
-ROOT = Path(__file__).parent.parent.parent
 JOB = (sys.executable, "-m", "spark.main", "--run", "test")
 WITHOUT_JVM = (
     sys.executable,
@@ -50,19 +47,6 @@ EVENTS = [
     Event(number * 977_000_000, f"u{number % 40}", "flyer_open", f"f{number % 3}", f"m{number % 2}")
     for number in range(600)
 ]
-
-
-def environment_of(settings: Settings, **more: str) -> dict[str, str]:
-    """Return a process's environment: small rounds, so that each shard takes several commits."""
-    return {
-        "FLYERTIME_ARCHIVE_URI": settings.archive_uri or "",
-        **os.environ,
-        "FLYERTIME_REDIS_URL": settings.redis_url,
-        "FLYERTIME_NAMESPACE": settings.namespace,
-        "FLYERTIME_ROUND_EVENTS": "40",
-        "FLYERTIME_SPARK_MASTER": "local[2,4]",
-        **more,
-    }
 
 
 def run(command: tuple[str, ...], settings: Settings, **more: str) -> subprocess.CompletedProcess[str]:
@@ -93,77 +77,6 @@ def check_books(settings: Settings) -> tuple[int, int]:
     return folded, pending
 
 
-class Proxy:
-    """Between the job and the store: at the n-th commit it stops, before it is sent on or after its reply has come."""
-
-    def __init__(self, target_port: int, commit: int, moment: str, on_commit: Callable[[], None]) -> None:
-        self._target_port = target_port
-        self._left = commit
-        self._moment = moment
-        self._on_commit = on_commit
-        self._sha = load_script("commit").sha.encode()
-        self._lock = threading.Lock()
-        self._server = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._server.getsockname()[1]
-        self.reached = threading.Event()
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def close(self) -> None:
-        """Take no more connections."""
-        self._server.close()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                client, _ = self._server.accept()
-                try:
-                    store = socket.create_connection(("127.0.0.1", self._target_port))
-                except OSError:  # it was killed
-                    client.close()
-                    continue
-                threading.Thread(target=self._commands, args=[client, store], daemon=True).start()
-
-    def _commands(self, client: socket.socket, store: socket.socket) -> None:
-        """Pass commands on and replies back; at the commit wanted, act."""
-        hold = threading.Event()
-        threading.Thread(target=self._replies, args=[store, client, hold], daemon=True).start()
-        tail = b""
-        with suppress(OSError):
-            while data := client.recv(65536):
-                window = tail + data
-                commit_here = self._sha in window
-                tail = b"" if commit_here else window[-64:]
-                wanted = False
-                if commit_here:
-                    with self._lock:
-                        self._left -= 1
-                        wanted = self._left == 0
-                if wanted and self._moment == "before":
-                    self._act(client, store)
-                    return
-                if wanted:
-                    hold.set()
-                store.sendall(data)
-        store.close()
-
-    def _replies(self, store: socket.socket, client: socket.socket, hold: threading.Event) -> None:
-        with suppress(OSError):
-            while data := store.recv(65536):
-                if hold.is_set() and data.startswith((b"*3", b"*2")):  # the commit's own reply: it is in the store
-                    self._act(client, store)
-                    return
-                client.sendall(data)
-        client.close()
-
-    def _act(self, client: socket.socket, store: socket.socket) -> None:
-        self._on_commit()
-        self.reached.set()
-        for end in (client, store):
-            with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)  # also where another thread waits for it
-            end.close()
-
-
 @pytest.fixture
 def filled(
     settings: Settings,
@@ -176,50 +89,6 @@ def filled(
     fill_log(settings, [EVENTS[start : start + 20] for start in range(0, 600, 20)])
     raw_redis.script_load(load_script("commit").text)
     return settings
-
-
-def kill_at(
-    command: tuple[str, ...],
-    settings: Settings,
-    valkey: EmbeddedValkey,
-    commit: int,
-    moment: str,
-    victims: Callable[[int], Iterable[int]],
-) -> subprocess.Popen[bytes]:
-    """Run a job and kill processes of it with SIGKILL at its n-th commit; return it, ended."""
-    started: list[subprocess.Popen[bytes]] = []
-
-    def kill() -> None:
-        for pid in victims(started[0].pid):
-            os.kill(pid, signal.SIGKILL)
-
-    proxy = Proxy(valkey.port, commit, moment, kill)
-    environment = environment_of(settings, FLYERTIME_REDIS_URL=f"redis://127.0.0.1:{proxy.port}/0")
-    process = subprocess.Popen(
-        command, env=environment, cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    started.append(process)
-    process.wait(120)
-    proxy.close()
-    assert proxy.reached.is_set()
-    return process
-
-
-def family(pid: int) -> list[int]:
-    """Return a process and all that descend from it."""
-    members = [pid]
-    for member in members:
-        for task in Path(f"/proc/{member}/task").glob("*/children"):
-            members += map(int, task.read_text().split())
-    return members
-
-
-def python_workers(pid: int) -> list[int]:
-    """Return Spark's Python workers below a driver: the daemon's children, which do the tasks."""
-    daemons = [
-        member for member in family(pid) if b"spark.worker_daemon" in Path(f"/proc/{member}/cmdline").read_bytes()
-    ]
-    return daemons[1:]
 
 
 POINTS = [(1, "before"), (1, "after"), (3, "before"), (6, "after"), (10, "before"), (15, "after")]

@@ -284,6 +284,88 @@ def test_what_cannot_be_done_is_undone(
     assert not any(store.ledger(shard).fence for shard in range(4))
 
 
+INTERRUPTED = """
+import os, signal, sys
+from functions.adapters.redis_resharding import ReshardingStore
+from spark.main import main
+act = ReshardingStore.add_fields
+def interrupted(*arguments):
+    act(*arguments)
+    os.kill(os.getpid(), getattr(signal, sys.argv[1]))
+ReshardingStore.add_fields = interrupted
+sys.exit(main(["reshard", "--to", "3"]))
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_who_interrupts_it_finds_the_store_as_it_was(
+    kept: Settings, store: ReshardingStore, fill_log: Fill, read_report: Read, plain_report: Plain, name: str
+) -> None:
+    """Ctrl-C, or the end of a pod, leaves nothing closed."""
+    fill_log(kept, [EVENTS[:200]])
+    environment = {**os.environ, "FLYERTIME_REDIS_URL": kept.redis_url, "FLYERTIME_NAMESPACE": kept.namespace}
+    command = [sys.executable, "-c", INTERRUPTED, name]
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    fill_log(kept, [EVENTS[200:]])
+    fold(kept, store)
+
+    assert (1, True) == (done.returncode, "reshard: stopped from outside" in done.stderr), done.stderr
+    assert not {"plan", "resharding", "building"} & store.layout().keys()
+    assert (4, plain_report(EVENTS)) == (store.shards(), read_report(kept))
+
+
+def test_nothing_else_works_on_shards_that_are_being_laid_out_anew(
+    kept: Settings, store: ReshardingStore, fill_log: Fill
+) -> None:
+    """Erasures, rebuilds, verifications and merges say so and change nothing."""
+    fill_log(kept, [EVENTS])
+    fold(kept, store)
+    store.set_layout(resharding=8)
+    environment = {
+        **os.environ,
+        "FLYERTIME_REDIS_URL": kept.redis_url,
+        "FLYERTIME_NAMESPACE": kept.namespace,
+        "FLYERTIME_ARCHIVE_URI": str(kept.archive_uri),
+    }
+    before = [store.archive_books(shard) for shard in range(4)]
+    for command in (["erase", "u1"], ["rebuild"], ["verify"], ["archive", "compact"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "spark.main", *command],
+            env=environment,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert (75, True) == (done.returncode, "being laid out with 8 shards" in done.stderr), command
+    assert before == [store.archive_books(shard) for shard in range(4)]
+
+
+def test_an_erasure_that_a_resharding_overtakes_says_so(
+    kept: Settings, store: ReshardingStore, fill_log: Fill, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was looking for the user where the old number has it; started again, it looks at the new place."""
+    fill_log(kept, [EVENTS])
+    fold(kept, store)
+    act = ErasureStore.erase_state
+
+    def overtaken(self: ErasureStore, *arguments: Any) -> Any:
+        monkeypatch.undo()
+        reshard(kept, store, 3)
+        return act(self, *arguments)
+
+    monkeypatch.setattr(ErasureStore, "erase_state", overtaken)
+    erasing = ErasureStore(kept)
+    with pytest.raises(UnavailableError, match="laid out anew meanwhile"):
+        erase(kept, erasing, "u1")
+    erase(kept, erasing, "u1")
+    erasing.close()
+
+    assert [None] == store.spans(shard_of("u1", 3), [b"u1"])
+    assert [] == deviations(kept)
+
+
 def test_the_command_says_what_it_did(kept: Settings, store: ReshardingStore, fill_log: Fill) -> None:
     """In a line."""
     fill_log(kept, [EVENTS])

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 import httpx2
 
 from functions.local.valkey import free_port
-from functions.server import GRACEFUL_STOP_S, KEEP_ALIVE_S, _GatheringTransport
+from functions.server import GRACEFUL_STOP_S, KEEP_ALIVE_S
+from functions.server_protocol import GatheringTransport
 
 if TYPE_CHECKING:
     from functions.core.settings import Settings
@@ -48,7 +49,7 @@ def test_what_is_written_in_one_turn_goes_out_in_one_piece() -> None:
 
     async def scenario() -> None:
         inner = _Socket()
-        transport = _GatheringTransport(inner, asyncio.get_running_loop())
+        transport = GatheringTransport(inner, asyncio.get_running_loop())
         transport.write(b"head")
         transport.write(b"")
         transport.write(b"body")

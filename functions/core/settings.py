@@ -108,6 +108,9 @@ class Settings:
     max_header_bytes: int = _setting(
         32_768, "bytes of a request's line and headers; larger ones are refused with 431", low=1024
     )
+    head_timeout_s: float = _setting(
+        30.0, "seconds for a request's line and headers to arrive; slower ones are refused with 408", low=0.1, high=3600
+    )
     body_timeout_s: float = _setting(
         30.0, "seconds for a request's body to arrive; slower ones are refused with 408", low=0.1, high=3600
     )

@@ -21,7 +21,8 @@ MAY_IMPORT = {
     "functions.report": {"functions.core", "functions.adapters", "functions.report", "functions.serving"},
     "functions.serving": {"functions.core", "functions.adapters"},
     "functions.asgi": {"functions.core", "functions.adapters", "functions.serving"},
-    "functions.server": {"functions.core", "functions.adapters.streaming"},
+    "functions.server": {"functions.core", "functions.server_protocol"},
+    "functions.server_protocol": {"functions.adapters.metrics", "functions.adapters.streaming"},
     "functions.local": {"functions.core", "functions.adapters", "functions.local"},
     "functions.cli": {
         "functions.core",
@@ -56,6 +57,7 @@ OWNERS = {
     "hiredis": ("functions.adapters.redis_",),
     "kubernetes": ("functions.adapters.spark_operator",),
     "uvicorn": ("functions.server",),
+    "httptools": ("functions.server_protocol",),
     "cloudevents": ("functions.adapters.cloud_events",),
     "functions_framework": (
         "functions.asgi",

@@ -1,0 +1,198 @@
+"""HTTP/1.1 of a connection: uvicorn's protocol, with the limits on a request's head that its parser does not have.
+
+What is refused here never reaches a function: no HTTP, a head that is too large or too slow, trailers without end.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import sys
+import termios
+from contextlib import suppress
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, cast
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from functions.adapters import metrics
+from functions.adapters.streaming import UNSENT
+
+if TYPE_CHECKING:
+    import asyncio
+
+
+class GatheringTransport:
+    """A transport that hands on what is written within one turn of the loop in one piece."""
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._parts: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        """Write with the others of this turn."""
+        if data:
+            if not self._parts:
+                self._loop.call_soon(self._flush)
+            self._parts.append(data)
+
+    def close(self) -> None:
+        """Write what is left, and close."""
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        if self._parts:
+            data = b"".join(self._parts)
+            self._parts.clear()
+            if not self._transport.is_closing():  # the other side may have left since it was written
+                self._transport.write(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """uvicorn's protocol on such a transport, with limits of size and time for what is not body."""
+
+    max_head_bytes = 32_768
+    head_timeout_s = 30.0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        """Take a connection; its first request has to come in time."""
+        super().connection_made(cast("asyncio.Transport", GatheringTransport(transport, self.loop)))
+        self._bytes_beside_body = 0  # of a head, of chunk sizes or of trailers: since the last that was complete
+        self._in_head = self._in_body = False
+        self._head_refused = False
+        self._extensions: dict[str, dict[object, object]] = {UNSENT: {"bytes": self._unsent_bytes}}
+        self._timer: asyncio.TimerHandle | None = self.loop.call_later(self.head_timeout_s, self._is_late)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Let go of a connection."""
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Take what came; what has no end within the limits is refused."""
+        self._unset_keepalive_if_required()
+        self._bytes_beside_body += len(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            if self._should_upgrade():
+                self._go_on_without_upgrade(data[upgrade.args[0] :])
+        except httptools.HttpParserError:
+            self.send_400_response("")
+        if self._in_head or self._in_body:
+            self._look_at_unfinished()
+
+    def on_message_begin(self) -> None:
+        """Take the beginning of a request."""
+        self._in_head = True
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """Take a request whose head is complete."""
+        self._bytes_beside_body = 0
+        if self._timer is not None:
+            self._stop_timer()
+        # What stands between them counts too, as it does where the head comes in pieces.
+        if sum(len(name) + len(value) + 4 for name, value in self.headers) + len(self.url) > self.max_head_bytes:
+            self._head_refused = True
+            raise ValueError("the head is too large")  # stops the parser; the request is then refused, below
+        self._in_head, self._in_body = False, True
+        self.scope["extensions"] = self._extensions
+        super().on_headers_complete()
+        if not self.parser.should_upgrade():
+            self.headers = []  # for trailers, which are no headers of the request (RFC 9110 §6.5.1)
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of a body."""
+        self._bytes_beside_body = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Take a request whose body is complete."""
+        self._in_body = False
+        self._bytes_beside_body = 0
+        if self._timer is not None:
+            self._stop_timer()
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse a request that the parser stopped at."""
+        del msg  # may quote the request
+        if self._head_refused:
+            self._refuse_size()
+        else:
+            self._refuse(400, "not_http", "this is no HTTP/1.1 request")
+
+    def _unsent_bytes(self) -> int:
+        """Return how many bytes the other side has not confirmed: those that wait here, and those in the kernel."""
+        waiting_bytes = self.transport.get_write_buffer_size()
+        with suppress(OSError, ValueError):  # it is closed
+            descriptor = self.transport.get_extra_info("socket").fileno()
+            waiting_bytes += int.from_bytes(fcntl.ioctl(descriptor, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+        return int(waiting_bytes)
+
+    def _should_upgrade(self) -> bool:
+        """Tell whether the parser stopped at the head of a request that would like another protocol."""
+        return bool(self.scope["method"] != "CONNECT")
+
+    def _go_on_without_upgrade(self, rest: bytes) -> None:
+        """Answer such a request as if it had not asked, which is what RFC 9110 §7.8 lets us do.
+
+        Java's client asks each server for HTTP/2 so; and the parser hands us no body of a request that asks.
+
+        Args:
+            rest: What came behind its head.
+        """
+        kept = b"".join(b"%b: %b\r\n" % header for header in self.headers if header[0] != b"upgrade")
+        head = b"%b %b HTTP/1.1\r\n%b\r\n" % (self.scope["method"].encode(), self.url, kept)
+        self.data_received(head + rest)
+
+    def _look_at_unfinished(self) -> None:
+        if self._bytes_beside_body > self.max_head_bytes:
+            self._refuse_size()
+        elif self._timer is None and (self._in_head or self.cycle.response_complete):
+            # A head, or the rest of a body whose request is answered; one that is still to be read has its own time.
+            self._timer = self.loop.call_later(self.head_timeout_s, self._is_late)
+
+    def _is_late(self) -> None:
+        self._timer = None
+        if self._in_head:
+            detail = f"the request's line and headers did not arrive within {self.head_timeout_s:g} s"
+            self._refuse(408, "head_too_slow", detail)
+        else:  # nothing came, or nothing but the rest of a request that has its answer
+            self.transport.close()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _refuse_size(self) -> None:
+        detail = f"the request's line and headers are larger than {self.max_head_bytes} bytes"
+        self._refuse(431, "headers_too_large", detail)
+
+    def _refuse(self, status: int, code: str, detail: str) -> None:
+        """Answer with problem details, and end the connection: what follows on it cannot be told apart."""
+        if self.transport.is_closing():
+            return
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete and not self._in_body:
+            cycle.keep_alive = False  # an earlier request is not answered yet: its answer is the last one
+            self.flow.pause_reading()
+            return
+        if not (self._in_body and cycle is not None and cycle.response_started):
+            metrics.ERRORS.of(code).add()
+            title = HTTPStatus(status).phrase
+            problem = {"type": "about:blank", "title": title, "status": status, "code": code, "detail": detail}
+            body = json.dumps(problem).encode()
+            self.transport.write(
+                b"HTTP/1.1 %d %b\r\ncontent-type: application/problem+json\r\nconnection: close\r\n"
+                b"content-length: %d\r\n\r\n%b" % (status, title.encode(), len(body), body)
+            )
+        self.transport.close()

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from functions.adapters.redis_shard import ShardStore
+from functions.adapters.update_notices import UpdateNotices
 from spark.planning import ShardBound, groups_of, tasks_for
 from spark.session import start_context
 from spark.tasks import fold_groups
@@ -108,10 +109,17 @@ def fold_log(settings: Settings, run: str, summary: Summary, stopping: Stopping)
     if not bounds:
         return
     started_s = time.monotonic()
-    with start_context(settings, run) as context:
+    with UpdateNotices(settings, run) as notices, start_context(settings, run) as context:
         logger.info("Spark %s is up after %.1f s", context.version, time.monotonic() - started_s)
         stopping.be_patient()
-        linger(settings, lambda bounds: fold_bounds(context, bounds, summary), summary, stopping)
+
+        def fold(bounds: Sequence[ShardBound]) -> None:
+            events = summary.events
+            fold_bounds(context, bounds, summary)
+            if summary.events > events:
+                notices.committed()
+
+        linger(settings, fold, summary, stopping)
 
 
 def linger(

@@ -17,7 +17,8 @@ REPORT_REQUESTED: Final = "flyertime.report.requested"
 REPORT_ANSWERED: Final = "flyertime.report.answered"
 """From report: the answer to such a request."""
 REPORT_UPDATED: Final = "flyertime.report.updated"
-"""From trigger, as the answer to the broker that told it of a run's end: the report may show something else now."""
+"""The report shows something else now: from a run while it commits, and from trigger, as the answer to the broker that
+told it of the run's end."""
 PING: Final = "dev.knative.sources.ping"
 """From a PingSource: look whether the oldest event is too old."""
 RUN_OBJECT_CHANGED: Final = (

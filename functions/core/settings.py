@@ -305,6 +305,11 @@ class Settings:
     linger_max_s: float = _setting(
         1800.0, "seconds; a run that lingers ends after so long, and the next one has the newest image", low=1
     )
+    updates_sink: str | None = _setting(
+        None,
+        "where a run says, every few seconds at most, that it has committed and the report shows something new: a "
+        "broker, or any address that takes CloudEvents; unset: nobody is told before the run's end",
+    )
 
     open_to_close: str = _setting(
         "on",

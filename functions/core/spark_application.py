@@ -37,6 +37,8 @@ JOB_SETTINGS: Final = (
     "lateness_s",
     "linger_s",
     "linger_max_s",
+    "updates_sink",
+    "sink_timeout_s",
     "log_level",
 )
 """The settings that the job reads, apart from the password; trigger hands its own ones on."""

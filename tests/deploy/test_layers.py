@@ -47,6 +47,7 @@ MAY_IMPORT = {
         "functions.adapters.redis_generations",
         "functions.adapters.redis_resharding",
         "functions.adapters.redis_quarantine",
+        "functions.adapters.update_notices",
         "spark",
     },
 }

@@ -6,19 +6,18 @@ import json
 import queue
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 import httpx2
 import pytest
 
-from functions.adapters import cloud_events
 from functions.adapters.redis_shard import Change, ShardStore
 from functions.adapters.redis_store import Appended
 from functions.core import event_types
 from functions.core.shards import shard_of
 from functions.core.spans import Totals, pack_totals
 from functions.ingest.signals import reached_shard
+from tests.event_sink import Sink
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,43 +26,11 @@ if TYPE_CHECKING:
     from tests.conftest import FunctionProcess, ServeFunction
 
 
-class Sink:
-    """A real HTTP server that keeps the CloudEvents it is sent."""
-
-    def __init__(self) -> None:
-        received: queue.Queue[cloud_events.Received | cloud_events.Refused] = queue.Queue()
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"]))
-                for event in cloud_events.decode({k.lower(): v for k, v in self.headers.items()}, body):
-                    received.put(event)
-                self.send_response(202)
-                self.send_header("content-length", "0")
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                """Keep quiet."""
-
-        self.received = received
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-        threading.Thread(target=self.server.serve_forever, args=[0.05], daemon=True).start()
-
-    def next(self) -> cloud_events.Received:
-        """Return the next event."""
-        event = self.received.get(timeout=10)
-        assert isinstance(event, cloud_events.Received)
-        return event
-
-
 @pytest.fixture
 def sink() -> Iterator[Sink]:
     """A sink for K_SINK."""
-    sink = Sink()
-    yield sink
-    sink.server.shutdown()
-    sink.server.server_close()
+    with Sink() as sink:
+        yield sink
 
 
 @pytest.fixture

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 import httpx2
@@ -21,10 +19,9 @@ from functions.core.events import Event
 from functions.core.packing import pack_events
 from functions.core.read_access import ReadKey
 from functions.core.shards import shard_of
+from tests.event_sink import Sink
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from functions.core.settings import Settings
     from tests.conftest import ServeFunction
     from tests.report.conftest import Put
@@ -120,30 +117,6 @@ def append(settings: Settings, user: str) -> int:
     return shard
 
 
-@contextmanager
-def sink() -> Iterator[tuple[str, list[str]]]:
-    """Take events, and keep their types."""
-    types: list[str] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["content-length"]))
-            types.append(from_http({**self.headers}, body)["type"])
-            self.send_response(202)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}", types
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
 def test_freshness_is_told_everywhere(report: httpx2.Client, report_settings: Settings, put: Put) -> None:
     """Headers on every answer, a 304 too; what is pending has a latest moment for the next run."""
     put({"a": (HOUR_S, 1)}, {"m": {"a": (HOUR_S, 1)}})
@@ -178,7 +151,7 @@ def test_a_reader_may_wait_for_what_is_pending(
         assert isinstance(store.commit(change), Committed)
         store.close()
 
-    with sink() as (url, heard), serve_function("report", report_settings, K_SINK=url) as process:
+    with Sink() as sink, serve_function("report", report_settings, K_SINK=sink.url) as process:
         late = httpx2.get(process.url, headers={"prefer": "wait=1"}, timeout=30, trust_env=False)
         timer = threading.Timer(0.5, fold)
         timer.start()
@@ -190,4 +163,4 @@ def test_a_reader_may_wait_for_what_is_pending(
     assert ("true", "0") == (done.headers["flyertime-folded"], done.headers["flyertime-pending-events"])
     assert "wait=20" == done.headers["preference-applied"]
     assert "true" == none.headers["flyertime-folded"]
-    assert [event_types.FLUSH_REQUESTED] * 2 == heard
+    assert [event_types.FLUSH_REQUESTED] * 2 == [sink.next().type for _ in range(2)]

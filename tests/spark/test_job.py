@@ -18,12 +18,14 @@ import redis
 from functions.adapters.redis_archive import ArchiveStore
 from functions.adapters.redis_client import load_script
 from functions.adapters.redis_shard import ShardStore
+from functions.core.event_types import REPORT_UPDATED
 from functions.core.events import Event
 from functions.core.packing import unpack_events
 from functions.core.settings import Settings
 from functions.core.shards import shard_of
 from functions.local.valkey import free_port
 from spark.keeping import archive_of, left_over, sweep
+from tests.event_sink import Sink
 from tests.killing_at_commits import ROOT, environment_of, family, kill_at, python_workers
 
 if TYPE_CHECKING:
@@ -331,19 +333,25 @@ def test_a_run_that_lingers_folds_what_comes_in_within_seconds_and_ends_well(
     plain_report: Callable[[Iterable[Event]], dict[str, float]],
     raw_redis: redis.Redis,
 ) -> None:
-    """One JVM for all of it; SIGTERM ends it with success, since nothing that it began is left undone."""
+    """One JVM for all of it; SIGTERM ends it with success, since nothing that it began is left undone.
+
+    Who waits for the report is told while it goes on.
+    """
     fill_log(settings, [EVENTS[:200]])
-    process = subprocess.Popen(JOB, env=environment_of(settings, FLYERTIME_LINGER_S="60"), cwd=ROOT)
-    took_s = []
-    for events in (200, 400, 600):
-        started_s = time.monotonic()
-        while check_books(settings) != (events, 0):
-            assert time.monotonic() < started_s + 60
-            time.sleep(0.05)
-        took_s.append(time.monotonic() - started_s)
-        fill_log(settings, [EVENTS[events : events + 200]] if events < 600 else [])
-    process.terminate()
-    assert 0 == process.wait(30)
+    with Sink() as sink:
+        environment = environment_of(settings, FLYERTIME_LINGER_S="60", FLYERTIME_UPDATES_SINK=sink.url)
+        process = subprocess.Popen(JOB, env=environment, cwd=ROOT)
+        took_s = []
+        for events in (200, 400, 600):
+            started_s = time.monotonic()
+            while check_books(settings) != (events, 0):
+                assert time.monotonic() < started_s + 60
+                time.sleep(0.05)
+            took_s.append(time.monotonic() - started_s)
+            assert REPORT_UPDATED == sink.next().type
+            fill_log(settings, [EVENTS[events : events + 200]] if events < 600 else [])
+        process.terminate()
+        assert 0 == process.wait(30)
     entries: Any = raw_redis.xrange(f"{{{settings.namespace}}}:runs")
     (record,) = entries
 

@@ -85,6 +85,7 @@ class BoundedProtocol(HttpToolsProtocol):
                 self._go_on_without_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError:
             self.send_400_response("")
+            return
         if self._in_head or self._in_body:
             self._look_at_unfinished()
 
@@ -102,9 +103,9 @@ class BoundedProtocol(HttpToolsProtocol):
         if sum(len(name) + len(value) + 4 for name, value in self.headers) + len(self.url) > self.max_head_bytes:
             self._head_refused = True
             raise ValueError("the head is too large")  # stops the parser; the request is then refused, below
-        self._in_head, self._in_body = False, True
         self.scope["extensions"] = self._extensions
         super().on_headers_complete()
+        self._in_head, self._in_body = False, True
         if not self.parser.should_upgrade():
             self.headers = []  # for trailers, which are no headers of the request (RFC 9110 §6.5.1)
 

@@ -19,7 +19,7 @@ from cloudevents.http import CloudEvent
 
 from functions.core import timestamps
 from functions.core.errors import Fault, RequestRefusedError
-from functions.core.events import MAX_FIELD_BYTES
+from functions.core.events import NO_LIMITS, Limits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -60,15 +60,13 @@ class Refused(NamedTuple):
     """The event as it came, in the form of the JSON format; data that is not JSON is left as text or bytes."""
 
 
-def decode(
-    headers: Mapping[str, str], body: bytes, max_attribute_bytes: int = MAX_FIELD_BYTES
-) -> list[Received | Refused]:
+def decode(headers: Mapping[str, str], body: bytes, limits: Limits = NO_LIMITS) -> list[Received | Refused]:
     """Return the CloudEvents of a request, in their order.
 
     Args:
         headers: By lower-case name.
         body: The whole body.
-        max_attribute_bytes: Longest attribute in UTF-8 that is taken; of extensions `EXTENSION_TIMES` as much.
+        limits: Of events in a request, and of an attribute: the longest field; of extensions `EXTENSION_TIMES` as long.
 
     Raises:
         RequestRefusedError: The request is no CloudEvent, or its body cannot be read as what its headers say it is.
@@ -83,14 +81,15 @@ def decode(
                 raise RequestRefusedError(
                     "not_a_batch", f"the body of {BATCH_TYPE} must be a JSON array of CloudEvents"
                 )
-            return [_from_json(event, max_attribute_bytes) for event in batch]
+            limits.check_number(len(batch))
+            return [_from_json(event, limits.max_field_bytes) for event in batch]
         if media_type == STRUCTURED_TYPE:
-            return [_from_json(decode_json(body), max_attribute_bytes)]
+            return [_from_json(decode_json(body), limits.max_field_bytes)]
         raise RequestRefusedError(
             "unsupported_format", f"CloudEvents come as {STRUCTURED_TYPE}, {BATCH_TYPE}, or in ce- headers", status=415
         )
     if "ce-specversion" in headers or "ce-id" in headers:
-        return [_from_headers(headers, media_type, body, max_attribute_bytes)]
+        return [_from_headers(headers, media_type, body, limits.max_field_bytes)]
     raise RequestRefusedError(
         "not_a_cloudevent",
         "send a CloudEvent: its attributes in headers ce-specversion, ce-id, ce-source and ce-type, or the whole "

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from functions.core import timestamps
-from functions.core.errors import Fault
+from functions.core.errors import Fault, RequestRefusedError
 
 FLYER_OPEN: Final = "flyer_open"
 FLYER_CLOSE: Final = "flyer_close"
@@ -24,12 +24,25 @@ MAX_DEPTH: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What an event may be at most."""
+    """What a request and an event of it may be at most."""
 
     max_field_bytes: int = MAX_FIELD_BYTES
     max_depth: int = MAX_DEPTH
     latest_us: int | None = None
     """Latest timestamp that is believed, microseconds since 1970; None: any."""
+    max_request_events: int | None = None
+    """Events in one request; None: any number."""
+
+    def check_number(self, events: int) -> None:
+        """Let a number of events pass; asked before any of them is looked at, which may take a second.
+
+        Raises:
+            RequestRefusedError: They are too many for one request (413).
+        """
+        if self.max_request_events is not None and events > self.max_request_events:
+            raise RequestRefusedError(
+                "too_many_events", f"at most {self.max_request_events} events in one request", status=413
+            )
 
 
 NO_LIMITS: Final = Limits()

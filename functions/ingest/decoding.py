@@ -42,7 +42,7 @@ def cloud_events(
         quick = quick_binary(headers, body, limits, may_send)
     if quick is not None:
         return quick
-    return from_cloud_events(cloud_events_.decode(headers, body, limits.max_field_bytes), limits, may_send)
+    return from_cloud_events(cloud_events_.decode(headers, body, limits), limits, may_send)
 
 
 def array(headers: Mapping[str, str], body: bytes, limits: Limits) -> Submissions:

@@ -164,16 +164,15 @@ class IngestHandler:
             settings = self._settings
             latest_us = (now_s + settings.max_future_s) * 1_000_000 if settings.max_future_s else None
             self._limits_of_s = now_s
-            self._limits_now = Limits(settings.max_field_bytes, settings.max_depth, latest_us)
+            self._limits_now = Limits(
+                settings.max_field_bytes, settings.max_depth, latest_us, settings.max_request_events
+            )
         return self._limits_now
 
     async def _take(
         self, submissions: Submissions, headers: Mapping[str, str], key: AccessKey | None, *, raw: bool = False
     ) -> Outcome:
-        if len(submissions) > self._settings.max_request_events:
-            raise RequestRefusedError(
-                "too_many_events", f"at most {self._settings.max_request_events} events in one request", status=413
-            )
+        self._limits_now.check_number(len(submissions))
         self._gate.count(key, len(submissions))
         self._pressure.check()
         answers = await self._group_commit.submit(submissions)

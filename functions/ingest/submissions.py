@@ -104,8 +104,11 @@ def from_cloud_events(
 
     Args:
         received: The CloudEvents.
-        limits: What an event may be at most.
+        limits: What a request and an event may be at most.
         may_send: Whether the sender may send events of a source; None: of any.
+
+    Raises:
+        RequestRefusedError: A list holds more events than a request may.
     """
     gathering = _Gathering(limits)
     for event in received:
@@ -130,6 +133,7 @@ def from_cloud_events(
                     event.id, list_digest(event.source, name, position), event.data, whole, event.source, position
                 )
         elif isinstance(event.data, list):
+            limits.check_number(len(event.data))
             ids = list_ids(event.id, len(event.data))
             digests = list_digests(event.source, event.id, len(event.data))
             for position, (event_id, digest, data) in enumerate(zip(ids, digests, event.data, strict=True)):
@@ -160,6 +164,7 @@ def from_array(events: object, idempotency_key: str | None, limits: Limits = NO_
         raise RequestRefusedError(
             "bad_idempotency_key", f"Idempotency-Key must have 1 to {MAX_KEY_CHARACTERS} characters"
         )
+    limits.check_number(len(events))
     gathering = _Gathering(limits)
     ids: Sequence[str | None] = [None] * len(events)
     digests: Sequence[bytes | None] = [None] * len(events)

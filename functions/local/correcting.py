@@ -101,7 +101,7 @@ def faults_of(event: object, limits: Limits, *, raw: bool) -> tuple[Fault, ...]:
     data = event
     if not raw:
         body = msgspec.json.encode(event)
-        (decoded,) = cloud_events.decode({"content-type": STRUCTURED_TYPE}, body, limits.max_field_bytes)
+        (decoded,) = cloud_events.decode({"content-type": STRUCTURED_TYPE}, body, limits)
         if isinstance(decoded, Refused):
             return decoded.faults
         data = decoded.data

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from functions.adapters.cloud_events import Received, Refused
-from functions.core.errors import Fault
+from functions.adapters.cloud_events import BATCH_TYPE, Received, Refused, decode
+from functions.core.errors import Fault, RequestRefusedError
+from functions.core.events import Limits
 from functions.core.naming import DIGEST_BYTES, digests_of, list_digests
 from functions.ingest.submissions import from_array, from_cloud_events
 from functions.ingest.writing import repeats_within
@@ -64,3 +66,17 @@ def test_a_sender_bound_to_a_source_is_held_to_it() -> None:
     assert [(1, "source_not_allowed")] == [
         (place, refusal.faults[0].code) for place, refusal in submissions.refused.items()
     ]
+
+
+def test_too_many_events_are_refused_before_any_is_looked_at() -> None:
+    """A packed body of a few kilobytes may hold a million, and a look at each would keep all other senders waiting."""
+    limits = Limits(max_request_events=2)
+    listed = Received("1", "/s", "t", [DATA] * 3, {"id": "1"})
+
+    for decoding in (
+        lambda: decode({"content-type": BATCH_TYPE}, b"[{},{},{}]", limits),
+        lambda: from_cloud_events([listed], limits),
+        lambda: from_array([DATA] * 3, None, limits),
+    ):
+        with pytest.raises(RequestRefusedError, match="at most 2 events"):
+            decoding()

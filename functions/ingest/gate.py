@@ -1,9 +1,14 @@
-"""Who may write: a bearer token that fits one of the write keys."""
+"""Who may write: a bearer token that fits one of the write keys.
+
+It comes in the ``Authorization`` header, or, from webhook senders that can set none, as ``access_token`` in the query:
+the two ways that the CloudEvents specification for HTTP webhooks, section 3, wants a receiver to take.
+"""
 
 from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING, Final
+from urllib.parse import parse_qs
 
 from functions.adapters.exchange import name_caller
 from functions.core.access import AccessKey, AccessKeys, parse_keys
@@ -44,15 +49,19 @@ class Gate:
                 "FLYERTIME_WRITE_AUTH=off where something else keeps strangers out",
             )
 
-    def admit(self, headers: Mapping[str, str]) -> AccessKey | None:
+    def admit(self, headers: Mapping[str, str], query: bytes) -> AccessKey | None:
         """Return the sender's key; None where everybody may write.
+
+        Args:
+            headers: By lower-case name.
+            query: What stands behind the path.
 
         Raises:
             RequestRefusedError: There is no key in the request, or none that is valid (401).
         """
         if self._keys is None:
             return None
-        token = token_of(headers)
+        token = token_of(headers, query)
         if token is None:
             raise RequestRefusedError(
                 "no_write_key", "send a write key: Authorization: Bearer ftw_…", status=401, headers=_CHALLENGE
@@ -84,7 +93,10 @@ class Gate:
             )  # fmt: skip
 
 
-def token_of(headers: Mapping[str, str]) -> str | None:
+def token_of(headers: Mapping[str, str], query: bytes) -> str | None:
     """Return the bearer token of a request; None where it has none."""
+    if query and "authorization" not in headers:
+        found = parse_qs(query.decode("latin-1")).get("access_token", ())
+        return found[0] if len(found) == 1 else None
     scheme, _, token = headers.get("authorization", "").partition(" ")
     return token.strip() or None if scheme.lower() == "bearer" else None

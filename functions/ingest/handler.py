@@ -112,11 +112,12 @@ class IngestHandler:
 
     async def _cloud_events(self, request: Request) -> Response:
         headers = web.headers_of(request)
-        key = self._gate.admit(headers)
+        key = self._gate.admit(headers, request.scope["query_string"])
         may_send = key.may_send if key is not None and key.source is not None else None
         body = await read_body(request, self._settings.max_body_bytes, self._settings.body_timeout_s)
         tracing.link_events(headers, body)
-        outcome = await self._take(decoding.cloud_events(headers, body, self._limits(), may_send), headers, key)
+        submissions = decoding.cloud_events(headers, body, self._limits(), may_send)
+        outcome = await self._take(submissions, request, headers, key)
         if outcome.status == 202 and web.wants_event_or_nothing(headers):
             return web.empty_reply()
         return _verdicts_reply(outcome, headers)
@@ -124,7 +125,7 @@ class IngestHandler:
     async def _process(self, request: Request) -> Response:
         """Answer the older interface: an array of events in, the report's array out."""
         headers = web.headers_of(request)
-        key = self._gate.admit(headers)
+        key = self._gate.admit(headers, request.scope["query_string"])
         if key is not None and key.source is not None:
             raise RequestRefusedError(
                 "source_not_allowed", "this write key is bound to a source, and an array has none; send CloudEvents",
@@ -132,7 +133,7 @@ class IngestHandler:
             )  # fmt: skip
         body = await read_body(request, self._settings.max_body_bytes, self._settings.body_timeout_s)
         submissions = decoding.array(headers, body, self._limits())
-        outcome = await self._take(submissions, headers, key, raw=True)
+        outcome = await self._take(submissions, request, headers, key, raw=True)
         counts = {f"flyertime-{verdict}": str(outcome.count(verdict)) for verdict in Verdict}
         if outcome.status != 202 or _MINIMAL in web.preferences_of(headers):
             return _verdicts_reply(outcome, headers, counts)
@@ -170,7 +171,13 @@ class IngestHandler:
         return self._limits_now
 
     async def _take(
-        self, submissions: Submissions, headers: Mapping[str, str], key: AccessKey | None, *, raw: bool = False
+        self,
+        submissions: Submissions,
+        request: Request,
+        headers: Mapping[str, str],
+        key: AccessKey | None,
+        *,
+        raw: bool = False,
     ) -> Outcome:
         self._limits_now.check_number(len(submissions))
         self._gate.count(key, len(submissions))
@@ -180,7 +187,8 @@ class IngestHandler:
             outcome = Outcome(submissions, answers)
         else:
             name = None if key is None else key.name
-            kept = await self._quarantining.keep(submissions, key=name, token=token_of(headers), raw=raw)
+            token = token_of(headers, request.scope["query_string"])
+            kept = await self._quarantining.keep(submissions, key=name, token=token, raw=raw)
             outcome = Outcome(submissions, answers, kept)
         take_note(submissions, outcome)
         return outcome

@@ -5,6 +5,7 @@ CORS is the Fetch standard's; the handshake is that of the CloudEvents specifica
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ _READ_HEADERS: Final = (
     "flyertime-accepted, flyertime-duplicate, flyertime-folded, flyertime-rejected, flyertime-retry, "
     "preference-applied, retry-after"
 )
+_EXTENSION: Final = re.compile(r"ce-[a-z0-9]{1,64}")
 
 
 class Origins:
@@ -62,12 +64,17 @@ def options_headers(browsers: Origins, webhooks: Origins, headers: Mapping[str, 
         if "access-control-allow-origin" in granted and "access-control-request-method" in headers:
             granted |= {
                 "access-control-allow-methods": "POST",
-                "access-control-allow-headers": _SENT_HEADERS,
+                "access-control-allow-headers": ", ".join([_SENT_HEADERS, *_extensions_asked_for(headers)]),
                 "access-control-max-age": _PREFLIGHT_S,
             }
     sender = headers.get("webhook-request-origin", "")
     if webhooks.allow(sender):
         granted["webhook-allowed-origin"] = webhooks.shown(sender)
-        if "webhook-request-rate" in headers:
-            granted["webhook-allowed-rate"] = ANY
+        granted["webhook-allowed-rate"] = ANY  # of requests; a write key's rate of events is another matter
     return granted
+
+
+def _extensions_asked_for(headers: Mapping[str, str]) -> list[str]:
+    """Return the headers that a page wants to send which are attributes of a CloudEvent that only it knows."""
+    asked = headers.get("access-control-request-headers", "").lower().split(",")
+    return sorted({name.strip() for name in asked if _EXTENSION.fullmatch(name.strip())} - {*_SENT_HEADERS.split(", ")})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
 import subprocess
@@ -45,19 +46,35 @@ def test_who_has_a_key_may_write(guarded: FunctionProcess, structured: Any) -> N
     assert 202 == post(guarded, structured("2"), authorization="bearer ftw_phones").status_code
 
 
-@pytest.mark.parametrize("path", ["/", "/api/process"])
+@pytest.mark.parametrize("path", ["/", "//", "/api/process", "/api/process/", "/?x=1", "/?access_token=ftw_stolen"])
 @pytest.mark.parametrize(
     "authorization", ["Bearer ftw_stolen", "Basic ftw_phones", "ftw_phones", "Bearer", "Bearer ftw_phonesx"]
 )
 def test_everybody_else_may_not(guarded: FunctionProcess, structured: Any, path: str, authorization: str) -> None:
     """401 with a challenge; what was sent is not repeated, in the reply or in the log."""
-    event = structured() if path == "/" else []
+    event = [] if "process" in path else structured()
     refused = post(guarded, event, path, authorization=authorization)
 
     assert (401, 'Bearer realm="flyertime"') == (refused.status_code, refused.headers["www-authenticate"])
     assert refused.json()["code"] in {"no_write_key", "unknown_write_key"}
     assert "ftw_stolen" not in refused.text + guarded.log.read_text()
     assert "ftw_phones" not in guarded.log.read_text()
+
+
+def test_a_sender_that_can_set_no_header_puts_its_key_into_the_query(guarded: FunctionProcess, structured: Any) -> None:
+    """As the CloudEvents webhook specification has it; the header counts where there is one; no key is logged."""
+    taken = post(guarded, structured("q1"), "/?a=b&access_token=ftw_phones")
+    bound = post(guarded, structured("q2", source="/phone"), "/?access_token=ftw_till")
+    header = post(guarded, structured("q3"), "/?access_token=ftw_stolen", authorization="Bearer ftw_phones")
+    wrong = [
+        post(guarded, structured("q4"), path)
+        for path in ("/?access_token=ftw_stolen", "/?access_token=", "/?access_token=ftw_phones&access_token=ftw_till")
+    ]
+
+    assert [202, 400, 202] == [reply.status_code for reply in (taken, bound, header)]
+    assert "source_not_allowed" == bound.json()["events"][0]["faults"][0]["code"]
+    assert [401] * 3 == [reply.status_code for reply in wrong]
+    assert "ftw_" not in guarded.log.read_text()
 
 
 def test_health_is_everybodys(guarded: FunctionProcess) -> None:
@@ -75,6 +92,51 @@ def test_a_bound_key_writes_for_its_source_alone(guarded: FunctionProcess, struc
     assert "source_not_allowed" == events[1]["faults"][0]["code"]
     refused = post(guarded, [app_event()], "/api/process", authorization="Bearer ftw_till")
     assert (403, "source_not_allowed") == (refused.status_code, refused.json()["code"])
+
+
+def request_of(kind: str, source: str, data: Any) -> dict[str, Any]:
+    """Return an event of a source as a request of some kind."""
+    attributes = {"specversion": "1.0", "id": f"{kind}{source}#0", "source": source, "type": "t"}
+    packed = base64.b64encode(json.dumps(data).encode()).decode()
+    bodies = {
+        "structured": {**attributes, "data": data},
+        "one of which nobody knows an attribute": {**attributes, "x": "y", "data": data},
+        "a list": {**attributes, "data": [data]},
+        "base64": {**attributes, "data_base64": packed},
+        "an item of a list": {**attributes, "data": data, "flyertimeposition": 0},
+        "a batch": [{**attributes, "data": data}],
+        "a batch of lists": [{**attributes, "data": [data]}],
+    }
+    if kind in bodies:
+        media_type = "application/cloudevents-batch+json" if "batch" in kind else "application/cloudevents+json"
+        return {"content": json.dumps(bodies[kind]), "headers": {"content-type": media_type}}
+    headers = {f"ce-{name}": value for name, value in attributes.items()}
+    if kind == "binary, encoded":
+        headers["ce-source"] = "".join(f"%{byte:02X}" for byte in source.encode())
+    if kind == "binary, in quotes":
+        headers["ce-source"] = f'"{source}"'
+    return {"json": [data] if kind == "binary, a list" else data, "headers": headers}
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "structured", "one of which nobody knows an attribute", "a list", "base64", "an item of a list", "a batch",
+        "a batch of lists", "binary", "binary, a list", "binary, encoded", "binary, in quotes",
+    ],
+)  # fmt: skip
+def test_a_bound_key_is_bound_in_every_kind_of_request(guarded: FunctionProcess, kind: str, app_event: Any) -> None:
+    """Whether the quick way takes it or the strict one."""
+    verdicts = []
+    for source in ("/till/7", "/tills", "/phone"):
+        request = request_of(kind, source, app_event())
+        request["headers"]["authorization"] = "Bearer ftw_till"
+        reply = httpx2.post(guarded.url, timeout=10, trust_env=False, **request).json()
+        codes = [fault["code"] for event in reply["events"] for fault in event.get("faults", ())]
+        verdicts.append([*(event["verdict"] for event in reply["events"]), *codes])
+
+    refused = ["rejected", "source_not_allowed"]
+    assert [["accepted"], refused, refused] == verdicts
 
 
 @pytest.mark.parametrize(

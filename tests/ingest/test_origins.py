@@ -32,7 +32,8 @@ def open_ingest(serve_function: ServeFunction, ingest_settings: Settings) -> Ite
 
 def test_a_page_of_a_named_origin_may_send(open_ingest: httpx2.Client) -> None:
     """The preflight names what it may send, the answer is readable for it."""
-    asks = {"origin": SHOP, "access-control-request-method": "POST", "access-control-request-headers": "ce-id"}
+    headers = "ce-id, Ce-Apprelease, ce-, x-other, ce-a b"
+    asks = {"origin": SHOP, "access-control-request-method": "POST", "access-control-request-headers": headers}
     granted = open_ingest.options("/", headers=asks)
 
     assert (204, SHOP, "POST") == (
@@ -40,7 +41,9 @@ def test_a_page_of_a_named_origin_may_send(open_ingest: httpx2.Client) -> None:
         granted.headers["access-control-allow-origin"],
         granted.headers["access-control-allow-methods"],
     )
-    assert "ce-id" in granted.headers["access-control-allow-headers"].split(", ")
+    allowed = granted.headers["access-control-allow-headers"].split(", ")
+    assert {"ce-id", "content-type", "authorization", "ce-apprelease"} <= set(allowed)
+    assert not {"ce-", "x-other", "ce-a b"} & set(allowed)
     for status, body in ((200, "[]"), (400, "{")):
         answer = open_ingest.post(
             "/api/process", content=body, headers={"origin": SHOP, "content-type": "application/json"}
@@ -59,16 +62,17 @@ def test_a_page_of_another_origin_may_not(open_ingest: httpx2.Client, origin: st
 
 
 def test_a_webhook_sender_that_is_named_is_granted_its_wish(open_ingest: httpx2.Client) -> None:
-    """The handshake of the CloudEvents webhook specification: origin, and a rate where one was asked for."""
-    granted = open_ingest.options(
-        "/", headers={"webhook-request-origin": "sender.example", "webhook-request-rate": "120"}
-    )
+    """The handshake of the CloudEvents webhook specification, §4: origin and rate, whether one was asked for or not."""
+    asks = {"webhook-request-origin": "sender.example"}
+    granted = open_ingest.options("/", headers={**asks, "webhook-request-rate": "120"})
+    without_rate = open_ingest.options("/", headers=asks)
     other = open_ingest.options("/", headers={"webhook-request-origin": "stranger.example"})
 
     assert ("sender.example", "*") == (
         granted.headers["webhook-allowed-origin"],
         granted.headers["webhook-allowed-rate"],
     )
+    assert "*" == without_rate.headers["webhook-allowed-rate"]
     assert "POST, OPTIONS" == granted.headers["allow"]
     assert "webhook-allowed-origin" not in other.headers
 

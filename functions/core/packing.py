@@ -18,7 +18,8 @@ from __future__ import annotations
 import struct
 import sys
 from array import array
-from itertools import accumulate, pairwise
+from contextlib import suppress
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from functions.core.event_columns import EventColumns
@@ -53,8 +54,8 @@ def pack_parts(events: EventColumns, bounds: Sequence[int]) -> list[bytes]:
     ]  # fmt: skip
     entries = []
     for part, (start, end) in enumerate(pairwise(bounds)):
-        texts = [column[ends[part] : ends[part + 1]] for _, column, ends in columns]
-        lengths = [column_lengths[2 * start : 2 * end] for column_lengths, _, _ in columns]
+        texts = [parts[part] for _, parts in columns]
+        lengths = [column_lengths[2 * start : 2 * end] for column_lengths, _ in columns]
         header = HEADER.pack(FORMAT, end - start, *map(len, texts))
         entries.append(b"".join((header, moments[8 * start : 8 * end], *lengths, *texts)))
     return entries
@@ -117,19 +118,20 @@ def read_header(entry: bytes) -> tuple[int, tuple[int, int, int, int]]:
     return count, (user, event, flyer, merchant)
 
 
-def _pack_texts(texts: Sequence[str | None], bounds: Sequence[int]) -> tuple[bytes, bytes, Sequence[int]]:
-    """Return the lengths of texts, their UTF-8 joined, and where in that each bound is."""
-    sizes: Sequence[int]
-    if None not in texts and (joined := "".join(texts)).isascii():  # type: ignore[arg-type]  # no None among them
-        column = joined.encode()  # characters are bytes, and nothing is encoded text by text
-        lengths = sizes = array("H", map(len, texts))  # type: ignore[arg-type]  # as above
-    else:
-        encoded = [b"" if text is None else text.encode() for text in texts]
-        column = b"".join(encoded)
-        sizes = list(map(len, encoded))
-        lengths = array("H", [NULL_LENGTH if text is None else n for text, n in zip(texts, sizes, strict=True)])
-    ends = list(accumulate(sizes, initial=0))
-    return _little_endian(lengths), column, [ends[bound] for bound in bounds]
+def _pack_texts(texts: Sequence[str | None], bounds: Sequence[int]) -> tuple[bytes | bytearray, list[bytes]]:
+    """Return the lengths of texts, and the UTF-8 of each part joined."""
+    with suppress(TypeError, ValueError):  # a null, or a text of more than 255 characters
+        joined = ["".join(texts[start:end]) for start, end in pairwise(bounds)]  # type: ignore[arg-type]  # as said
+        short = bytes(map(len, texts))  # type: ignore[arg-type]  # as said
+        if all(map(str.isascii, joined)):  # characters are bytes, and nothing is encoded text by text
+            wide = bytearray(2 * len(texts))
+            wide[::2] = short
+            return wide, [part.encode() for part in joined]
+    encoded = [b"" if text is None else text.encode() for text in texts]
+    lengths = array(
+        "H", [NULL_LENGTH if text is None else len(utf8) for text, utf8 in zip(texts, encoded, strict=True)]
+    )
+    return _little_endian(lengths), [b"".join(encoded[start:end]) for start, end in pairwise(bounds)]
 
 
 def _little_endian(values: array[int]) -> bytes:

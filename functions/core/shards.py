@@ -28,8 +28,7 @@ def shard_of(user_id: str, shards: int) -> int:
 
 def shards_of(user_ids: Iterable[str], shards: int) -> list[int]:
     """Return the shard of each user, as `shard_of` does."""
-    crc32 = zlib.crc32
-    return [crc32(user_id.encode()) % shards for user_id in user_ids]
+    return [crc32 % shards for crc32 in map(zlib.crc32, map(str.encode, user_ids))]
 
 
 @dataclass(frozen=True, slots=True)

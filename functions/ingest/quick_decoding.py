@@ -86,12 +86,11 @@ def quick_batch(
         sources = {event.source for event in events}
         if may_send is not None and not all(map(may_send, sources)):
             return None
-        rows: Sequence[_Data]
-        if any(type(event.data) is list for event in events):
+        rows: Sequence[_Data] = [event.data for event in events]  # type: ignore[misc]  # no list among them: see below
+        if list in set(map(type, rows)):
             if not single:
                 return None
             return _from_list(events[0].id, events[0].source, events[0].data, limits)  # type: ignore[arg-type]  # seen
-        rows = [event.data for event in events]  # type: ignore[misc]  # no list among them
         ids = [event.id for event in events]
         if len(sources) == 1:
             digests = digests_of(events[0].source, ids)

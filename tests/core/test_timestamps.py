@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from functions.core.timestamps import format_us, parse_us
+from functions.core import timestamps
+from functions.core.timestamps import format_us, parse_column_us, parse_us
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 OFFSETS = st.integers(-23 * 60 - 59, 23 * 60 + 59).map(lambda minutes: timezone(timedelta(minutes=minutes)))
@@ -74,3 +75,32 @@ def test_any_text_is_read_or_refused(text: str) -> None:
         parse_us(text)
     except (ValueError, OverflowError):
         return
+
+
+DAYS = st.sampled_from(["2018-10-01", "2018-13-01", "0000-01-01", "0001-01-01", "9999-12-31", "\uff12018-10-01"])
+TIMES = st.sampled_from(["13:54", "13:55", "24:00", "23:59", "13:54:59", "1:54"])
+RESTS = st.sampled_from(
+    [":59Z", ":00.123Z", ":60Z", ":61Z", ".5Z", ":59.123456Z", ":59.1Z", ":59+01:00", ":59", "", ":59Z\n", ":59z"]
+)
+TEXTS = st.builds(lambda day, time, rest: f"{day}T{time}{rest}", DAYS, TIMES, RESTS)
+
+
+@given(st.lists(st.sampled_from(["2018-10-01T13:54:59Z", "2018-10-01T13:54:00.123Z"]) | TEXTS, max_size=4))
+def test_a_column_is_read_as_its_texts_are(texts: list[str]) -> None:
+    """Or refused where one of them is, whatever was read before."""
+    try:
+        expected = [parse_us(text) for text in texts]
+    except (ValueError, OverflowError):
+        with pytest.raises((ValueError, OverflowError)):
+            parse_column_us(texts)
+    else:
+        assert expected == parse_column_us(texts)
+
+
+def test_many_minutes_are_read_and_few_of_them_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """History of many years takes no more memory than a fortnight."""
+    monkeypatch.setattr(timestamps, "MAX_MINUTES", 10)
+    for start in range(0, 1000, 10):
+        moments_us = [minute * 60_000_000 for minute in range(start, start + 10)]
+        assert moments_us == parse_column_us([format_us(moment_us) for moment_us in moments_us])
+        assert len(timestamps.minutes_us) <= 20

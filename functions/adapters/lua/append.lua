@@ -27,6 +27,7 @@
 
 local ttl_s, waits, shards, size = ARGV[1], ARGV[2] == '1', ARGV[3], tonumber(ARGV[4])
 local BATCH = 1000 -- Lua passes a few thousand arguments at most
+local sub = string.sub
 
 local function append(part)
   local events_key, ledger_key, current = KEYS[5 * part + 1], KEYS[5 * part + 2], KEYS[5 * part + 4]
@@ -41,7 +42,7 @@ local function append(part)
   local count = #digests / size
   local members = {}
   for i = 1, count do
-    members[i] = string.sub(digests, (i - 1) * size + 1, i * size)
+    members[i] = sub(digests, (i - 1) * size + 1, i * size)
   end
 
   local known, seen = {}, { 0 }
@@ -49,8 +50,8 @@ local function append(part)
     if count > 0 and redis.call('EXISTS', KEYS[window]) == 1 then
       for from = 1, count, BATCH do
         local found = redis.call('SMISMEMBER', KEYS[window], unpack(members, from, math.min(from + BATCH - 1, count)))
-        for i, is_member in ipairs(found) do
-          if is_member == 1 and not known[from + i - 1] then
+        for i = 1, #found do
+          if found[i] == 1 and not known[from + i - 1] then
             known[from + i - 1] = true
             seen[#seen + 1] = from + i - 1
           end

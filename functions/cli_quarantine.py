@@ -291,7 +291,11 @@ def _outcome(redriven: Redriven) -> str:
 
 def _summary(books: Books, settings: Settings) -> str:
     caps = f"at most {settings.quarantine_max_events:,} events and {settings.quarantine_max_bytes / 1e6:.1f} MB"
-    ever = ", ".join(f"{getattr(books, name):,} {name}" for name in ("kept", "redriven", "discarded", "erased"))
+    if settings.quarantine_max_age_s:
+        caps += f", each for {settings.quarantine_max_age_s / 86_400:.3g} days"
+    ever = ", ".join(
+        f"{getattr(books, name):,} {name}" for name in ("kept", "redriven", "discarded", "erased", "expired")
+    )
     lines = [
         f"now: {books.events:,}, {books.fixed:,} of them corrected, {books.bytes / 1e6:.1f} MB; {caps}",
         f"ever: {ever}",

@@ -49,7 +49,7 @@ QUARANTINED_BYTES: Final = Gauge("flyertime_quarantine_bytes", "bytes that they 
 QUARANTINE_BOOKED: Final = Gauge(
     "flyertime_quarantine_booked_events_total",
     "rejected events by the store's books: kept, pushed out by newer ones of anybody or, over their share, of the same "
-    "sender, redriven, discarded, erased with their user",
+    "sender, expired by age, redriven, discarded, erased with their user",
     "counter",
     ("state",),
 )
@@ -144,7 +144,7 @@ class _Collected:
                 QUARANTINED_BYTES: {(): figures.quarantine.bytes},
                 QUARANTINE_BOOKED: {
                     (state,): getattr(figures.quarantine, state)
-                    for state in ("kept", "pushed_out", "over_share", "redriven", "discarded", "erased")
+                    for state in ("kept", "pushed_out", "over_share", "expired", "redriven", "discarded", "erased")
                 },
             }
             if (run := figures.last_run) is not None:

@@ -59,6 +59,8 @@ class Books(NamedTuple):
     """By newer ones, since there was no more room."""
     over_share: int = 0
     """By newer ones of the same key, or the same mistake, which had half of the room already."""
+    expired: int = 0
+    """Since they were too old."""
     redriven: int = 0
     discarded: int = 0
     erased: int = 0
@@ -71,6 +73,7 @@ class Quarantine:
         """Prepare; connections of its own, so that a flood of rejected events takes none from the good ones."""
         self._max_events = settings.quarantine_max_events
         self._max_bytes = settings.quarantine_max_bytes
+        self._max_age_ms = settings.quarantine_max_age_s * 1000
         self._redis = client or redis_client.connect_async(settings)
         self._keys = shards.Keys(settings.namespace).quarantine_parts
 
@@ -85,10 +88,15 @@ class Quarantine:
         Args:
             records: Each with its packed form.
         """
-        arguments: list[Any] = [self._max_events, self._max_bytes]
+        arguments: list[Any] = [self._max_events, self._max_bytes, self._max_age_ms]
         for record, value in records:
             arguments += [quarantine.digest_of(record), quarantine.group_of(record), value]
         return [answer.decode() for answer in await self._call(_ADD, arguments)]
+
+    @metrics.timed_trip("quarantine_expire")
+    async def expire(self) -> None:
+        """Take out what is too old, at most 2,000 entries: for who is called however little comes in."""
+        await self._call(_ADD, [self._max_events, self._max_bytes, self._max_age_ms])
 
     @metrics.timed_trip("quarantine_read")
     async def page(self, after: str | None = None, count: int = PAGE_ENTRIES) -> list[Entry]:

@@ -136,6 +136,9 @@ class Settings:
     quarantine_max_event_bytes: int = _setting(
         65_536, "bytes of JSON; a larger rejected event is not kept", low=1024, high=1_048_576
     )
+    quarantine_max_age_s: int = _setting(
+        2_592_000, "seconds that they are kept at most, 30 days by default; 0: until they are pushed out", low=0
+    )
     max_pending_events: int = _setting(
         10_000_000, "events pending in the store; beyond that senders are asked to retry later; 0: no limit", low=0
     )

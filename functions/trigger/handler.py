@@ -16,6 +16,7 @@ from starlette.responses import Response
 from functions.adapters import cloud_events, metrics, tracing, web
 from functions.adapters.bodies import read_body
 from functions.adapters.cloud_events import Received, Refused
+from functions.adapters.redis_quarantine import Quarantine
 from functions.adapters.redis_store import RedisStore
 from functions.core import event_types
 from functions.core.errors import FlyertimeError, MisconfiguredError, RequestRefusedError
@@ -47,6 +48,7 @@ class TriggerHandler:
     def __init__(self, settings: Settings, launcher: Launcher) -> None:
         self._settings = settings
         self._store = RedisStore(settings)
+        self._quarantine = Quarantine(settings)
         self._launcher = launcher
         self._turn = asyncio.Lock()
         self._looks_begun = 0
@@ -59,6 +61,7 @@ class TriggerHandler:
     async def close(self) -> None:
         """Close the connections; runs go on."""
         await self._launcher.close()
+        await self._quarantine.close()
         await self._store.close()
 
     async def handle(self, request: Request) -> Response:
@@ -85,6 +88,8 @@ class TriggerHandler:
             if wish_of(event) is Wish.FLUSH:
                 await self._request_flush(event)
         look = await self._act() if wishes - {Wish.NOTHING} else None
+        if any(event.type == event_types.PING for event in events):
+            await self._expire_quarantine()
         if look is None or web.wants_event_or_nothing(request.headers):
             return self._updated(events, look)
         return web.json_reply(body_of(look, self._settings.policy), 202 if look.started else 200)
@@ -114,6 +119,13 @@ class TriggerHandler:
             if stored_ms is not None and stored_ms >= moment_ms:
                 return
         await self._store.request_flush()
+
+    async def _expire_quarantine(self) -> None:
+        """Let what is too old leave the quarantine: the ping is the one thing that happens however little comes in."""
+        try:
+            await self._quarantine.expire()
+        except FlyertimeError as e:
+            logger.warning("the quarantine keeps what is too old until the next ping: %s", e.message)
 
     async def _act(self) -> Look:
         """Look and do what is due; requests that wait for their turn meanwhile share the next look."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -98,6 +99,30 @@ def test_the_oldest_goes_where_there_are_too_many(settings: Settings) -> None:
     assert ["b0", "b1", "c0", "c1"] == held(small)
     books = with_quarantine(small, Quarantine.books)
     assert (4, 6, 2) == (books.events, books.kept, books.pushed_out)
+
+
+def test_what_is_too_old_goes_whether_anything_comes_in_or_not(settings: Settings, raw_redis: redis.Redis) -> None:
+    """With its correction, its name and its bytes; it may then come again."""
+    brief = replace(settings, quarantine_max_age_s=1)
+    (entry_id, _) = add(settings, rejected("1"), rejected("2"))
+    with_quarantine(settings, lambda quarantine: quarantine.fix(entry_id, {}))
+    with_quarantine(settings, Quarantine.expire)
+    assert ["1", "2"] == held(settings)
+
+    deadline_s = time.monotonic() + 20
+    while held(brief):
+        assert time.monotonic() < deadline_s
+        with_quarantine(brief, Quarantine.expire)
+    books = with_quarantine(brief, Quarantine.books)
+    assert (0, 0, 0, 2, 2) == (books.events, books.fixed, books.bytes, books.kept, books.expired)
+    assert {b"bytes": b"0", b"kept": b"2", b"expired": b"2"} == raw_redis.hgetall(
+        f"{{{settings.namespace}}}:quarantine:books"
+    )
+
+    add(brief, rejected("1"))
+    while "1" in held(brief):
+        assert time.monotonic() < deadline_s
+        add(brief, rejected("3"))
 
 
 def test_bytes_have_a_cap_too(settings: Settings, raw_redis: redis.Redis) -> None:

@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from functions.adapters.cloud_events import Received
+from functions.adapters.redis_quarantine import Quarantine
 from functions.core import event_types
-from functions.core.errors import UnavailableError
+from functions.core.errors import Fault, UnavailableError
+from functions.core.quarantine import new_record, packed
+from functions.core.shards import Keys
 from functions.local.valkey import EmbeddedValkey
 from functions.trigger.events import Wish, wish_of
 from functions.trigger.handler import TriggerHandler
@@ -262,3 +265,26 @@ def test_a_reply_to_a_person_is_json(quiet_trigger: Trigger) -> None:
 
     assert (200, "application/json") == (reply.status_code, reply.headers["content-type"])
     assert set(quiet_trigger.explain()) == set(reply.json())
+
+
+def test_a_ping_lets_what_is_too_old_leave_the_quarantine(
+    serve_trigger: ServeTrigger, settings: Settings, raw_redis: redis.Redis
+) -> None:
+    """However little is rejected meanwhile; where the quarantine cannot be read, the ping is answered all the same."""
+    record = new_record((Fault("missing", "/event", "r"),), {"id": "1"}, event_id="1")
+
+    async def keep() -> None:
+        quarantine = Quarantine(settings)
+        await quarantine.add([(record, packed(record))])
+        await quarantine.close()
+
+    asyncio.run(keep())
+    key = Keys(settings.namespace).quarantine_parts[0]
+    with serve_trigger(FLYERTIME_QUARANTINE_MAX_AGE_S="1") as trigger:
+        deadline_s = time.monotonic() + 20
+        while raw_redis.xlen(key):
+            assert time.monotonic() < deadline_s
+            assert "cause" in trigger.ping()
+        raw_redis.delete(key)
+        raw_redis.set(key, "no stream")
+        assert "cause" in trigger.ping()

@@ -1,31 +1,35 @@
--- quarantine_add: keep rejected events, each once, within caps of number and bytes.
+-- quarantine_add: keep rejected events, each once, within caps of number, bytes and age.
 --
 -- KEYS  1 entries  stream      the rejected events, the oldest first
 --       2 names    hash        digest of an event as it came, to its entry's id
 --       3 fixes    hash        entry's id to the corrected event
 --       4 groups   hash        "e:GROUP" and "b:GROUP": events and bytes that a group of senders has here
---       5 books    hash        bytes: what is here; kept, pushed_out, over_share: events, ever
+--       5 books    hash        bytes: what is here; kept, pushed_out, over_share, expired: events, ever
 --       6 order    sorted set  "GROUP NUL id", all of one score: the oldest entry of a group comes first; the id's second
 --                              number has 20 digits, so that texts stand in the order of numbers
 -- ARGV  1  events that may be here
 --       2  bytes that may be here
---       3... for each event: its digest, its group, its record
+--       3  milliseconds that an event may be here; 0: for ever
+--       4... for each event: its digest, its group, its record; none at all where only what is too old shall go
 --
 -- Returns for each event the id of its entry, also where it was here before, or "no_room" where too much would have to go
--- at once. Where there is no room, a group that has half of it or more pushes out its own oldest entry, any other group
+-- at once. What is too old goes first. Where there is no room, a group that has half of it or more pushes out its own oldest entry, any other group
 -- the oldest of all: nobody pushes the others out of more than half.
 
-local max_events, max_bytes = tonumber(ARGV[1]), tonumber(ARGV[2])
+local max_events, max_bytes, max_age_ms = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local share_events, share_bytes = math.max(1, math.floor(max_events / 2)), math.floor(max_bytes / 2)
 local OVERHEAD_BYTES = 320 -- of an entry: its digest, its group, what the store needs around them
 local left_to_push = 2000  -- more would hold the store up; where a cap was lowered, later calls go on
+if #ARGV == 3 and redis.call('EXISTS', KEYS[1]) == 0 then
+  return {}
+end
 
 -- What is counted is read once and written once.
 local events = redis.call('XLEN', KEYS[1])
 local held = tonumber(redis.call('HGET', KEYS[5], 'bytes')) or 0
 local fixes = redis.call('HLEN', KEYS[3])
 redis.call('HSET', KEYS[5], 'bytes', held) -- a store without memory refuses this, before anything is changed
-local counts = { kept = 0, pushed_out = 0, over_share = 0 }
+local counts = { kept = 0, pushed_out = 0, over_share = 0, expired = 0 }
 local groups = {}
 
 local function sizes_of(group)
@@ -75,6 +79,19 @@ local function remove(entry, why)
   counts[why] = counts[why] + 1
 end
 
+local function expire()
+  local now = redis.call('TIME') -- seconds, microseconds
+  local first_ms = tonumber(now[1]) * 1000 + math.floor(tonumber(now[2]) / 1000) - max_age_ms
+  while left_to_push > 0 do
+    local oldest = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]
+    if not oldest or tonumber(string.match(oldest[1], '%d+')) >= first_ms then
+      return
+    end
+    left_to_push = left_to_push - 1
+    remove(oldest, 'expired')
+  end
+end
+
 local function oldest_of(group)
   local found = redis.call('ZRANGEBYLEX', KEYS[6], '[' .. group .. '\0', '(' .. group .. '\1', 'LIMIT', 0, 1)[1]
   if not found then
@@ -119,8 +136,11 @@ local function add(digest, group, record)
   return id
 end
 
+if max_age_ms > 0 then
+  expire()
+end
 local answers = {}
-for i = 3, #ARGV, 3 do
+for i = 4, #ARGV, 3 do
   answers[#answers + 1] = add(ARGV[i], ARGV[i + 1], ARGV[i + 2])
 end
 write_counts()

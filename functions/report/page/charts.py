@@ -24,7 +24,11 @@ MAX_HEIGHT_PX: Final = 1000
 
 _ROW_PX: Final = 30
 _FRAME_PX: Final = 44
-_LABEL_PX: Final = 38
+_CHARACTER_PX: Final = 7
+_GAP_PX: Final = 12
+"""Between two labels."""
+_HEADROOM: Final = 1.12
+"""How much longer an axis is than the longest bar, at whose end its value stands."""
 _MAX_LABEL_CHARACTERS: Final = 18
 _FONT_PX: Final = 12
 _DIGITS: Final = 6
@@ -49,28 +53,41 @@ class Bar:
 
 
 def columns(title: str, bars: Sequence[Bar], width_px: int, height_px: int) -> bytes:
-    """Return upright bars as SVG, labelled as densely as the width allows."""
-    every = -(-len(bars) * _LABEL_PX // width_px) if bars else 1
-    return _draw("Bar", title, bars, width_px, height_px, x_labels_major_every=every, show_minor_x_labels=False)
+    """Return upright bars as SVG, labelled as densely as the width allows, with their values where there is room."""
+    every = -(-len(bars) * _width_px([_shortened(bar.label) for bar in bars]) // width_px) if bars else 1
+    return _draw(
+        "Bar", title, bars, width_px, height_px, x_labels_major_every=every, show_minor_x_labels=False,
+        print_values=len(bars) * _width_px([_number(bar.value) for bar in bars]) <= width_px,
+    )  # fmt: skip
 
 
 def rows(title: str, bars: Sequence[Bar], width_px: int) -> bytes:
-    """Return lying bars as SVG, the first one on top."""
+    """Return lying bars as SVG, the first one on top, with their values."""
     height_px = _FRAME_PX + _ROW_PX * max(1, len(bars))
-    return _draw("HorizontalBar", title, list(reversed(bars)), width_px, height_px)
+    return _draw("HorizontalBar", title, list(reversed(bars)), width_px, height_px, print_values=True)
+
+
+def _width_px(labels: Sequence[str]) -> int:
+    """Return what the longest takes, and some room beside it."""
+    return max(map(len, labels), default=0) * _CHARACTER_PX + _GAP_PX
+
+
+def _number(value: float) -> str:
+    return f"{value:,g}"
 
 
 def _draw(kind: str, title: str, bars: Sequence[Bar], width_px: int, height_px: int, **options: Any) -> bytes:
     chart = getattr(_pygal(), kind)(
         width=width_px, height=height_px, margin=4, spacing=6, show_legend=False, title=None,
         css=[], js=[], no_prefix=True, disable_xml_declaration=True, include_x_axis=True, min_scale=3, max_scale=6,
-        rounded_bars=2, truncate_label=-1,
-        no_data_text="", formatter=lambda value: f"{value:,g}",
+        rounded_bars=2, truncate_label=-1, print_values_position="top",
+        range=(0, max((bar.value for bar in bars), default=0) * _HEADROOM or 1),
+        no_data_text="", formatter=_number,
         style=_pygal().style.Style(label_font_size=_FONT_PX, major_label_font_size=_FONT_PX), **options,
     )  # fmt: skip
     chart.x_labels = [_shortened(bar.label) for bar in bars]
     chart.add("", [round(bar.value, _DIGITS) for bar in bars])
-    chart.add_xml_filter(lambda root: _cleaned(root, title, bars))
+    chart.add_xml_filter(lambda root: _cleaned(root, title, bars, "middle" if kind == "Bar" else "start"))
     return str(chart.render()).encode()
 
 
@@ -97,11 +114,11 @@ def _shortened(label: str) -> str:
     return label if len(label) <= _MAX_LABEL_CHARACTERS else f"{label[: _MAX_LABEL_CHARACTERS - 1]}…"
 
 
-def _cleaned(root: ET.Element, title: str, bars: Sequence[Bar]) -> ET.Element:
+def _cleaned(root: ET.Element, title: str, bars: Sequence[Bar], anchor_of_values: str) -> ET.Element:
     """Take out scripts, styles and what only pygal's script uses; give each bar its words."""
     for parent in list(root.iter()):
         for child in list(parent):
-            overlay = "overlay" in child.get("class", "")
+            overlay = "overlay" in child.get("class", "") and "text-overlay" not in child.get("class", "")
             if not isinstance(child.tag, str) or child.tag in {"defs", "title", "desc"} or overlay:
                 parent.remove(child)
     drawn = [element for element in root.iter("rect") if "reactive" in element.get("class", "").split()]
@@ -119,6 +136,8 @@ def _cleaned(root: ET.Element, title: str, bars: Sequence[Bar]) -> ET.Element:
                 for text in group.iter("text"):
                     text.set("text-anchor", anchor)
     for element in root.iter("text"):
+        if element.get("class") == "value":
+            element.set("text-anchor", anchor_of_values)
         element.set("fill", "currentColor")
         element.set("font-size", str(_FONT_PX))
         element.set("font-family", "system-ui, sans-serif")

@@ -164,7 +164,7 @@ class Visit:
         """Wait until the page shows what it has asked for."""
         self.until(
             "document.querySelector('#users').getAttribute('aria-busy') === 'false'"
-            " && document.querySelector('#status').textContent === 'The report is up to date.'"
+            " && document.querySelector('#status').textContent === 'The newest report is shown.'"
         )
         return self
 

@@ -271,7 +271,7 @@ def test_nothing_is_wider_than_the_window(look: Look, url: str, width: int) -> N
 
 
 def test_a_refresh_shows_what_was_committed_since(look: Look, url: str, report_settings: Settings) -> None:
-    """And says aloud that the report is up to date."""
+    """And says aloud that the newest report is shown."""
     with look(url) as visit:
         before = visit.numbers("#tiles")[0]
         user = "zz-late"
@@ -310,7 +310,25 @@ def test_a_report_that_does_not_answer_is_said_so(look: Look, filled: Settings, 
 
         assert "does not answer" in visit.texts("#error")[0]
         assert 25 == len(visit.users())
+        shoot(visit, "error")
         assert all("ERR_CONNECTION_REFUSED" in problem for problem in visit.problems)
+        visit.problems.clear()
+
+
+def test_a_chart_that_is_refused_costs_nothing_but_itself(look: Look, url: str) -> None:
+    """As one key may ask only so often: its place says why, and all numbers are there."""
+    refusal = {"status": 429, "detail": "at most 1 requests a second with this key"}
+    with look(url) as visit:
+        visit.page.route("**/page/chart", lambda route: route.fulfill(status=429, json=refusal))
+        visit.page.reload()
+        visit.settled()
+
+        assert ["The chart could not be drawn: at most 1 requests a second with this key"] == visit.texts(
+            "#distribution-chart p"
+        )
+        assert 25 == len(visit.users())
+        assert not visit.page.locator("#error").is_visible()
+        assert all("429" in problem for problem in visit.problems)
         visit.problems.clear()
 
 

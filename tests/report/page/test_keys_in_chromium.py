@@ -113,6 +113,7 @@ def test_a_merchants_key_shows_that_merchant_and_no_other(look: Look, url: str, 
         assert [row["user_id"] for row in rows] == visit.users()
         assert [MERCHANT] == visit.texts("#scope option")
         assert visit.page.get_by_label("Merchant", exact=True).is_disabled()
+        assert "Some" in visit.texts("#freshness dd"), "whether events are pending, not how many: those are everybody's"
         assert not visit.page.locator("#ledger").is_visible()
         assert not visit.page.locator("#merchants").is_visible()
         text = visit.page.evaluate("document.body.textContent")

@@ -24,11 +24,12 @@ async function load({ quiet = false } = {}) {
     showScopes();
     place("key-form").hidden = true;
     place("report").hidden = false;
+    place("refresh").hidden = false;
     place("error").hidden = true;
     place("forget").hidden = storedKey() === null;
     const [summary] = await Promise.all([showOverview(scope(), merchants), users.again()]);
     const seen = JSON.stringify([summary.users, summary.sessions, summary.freshness?.complete_through]);
-    if (!quiet || seen !== lastSeen) place("status").textContent = "The report is up to date.";
+    if (!quiet || seen !== lastSeen) place("status").textContent = "The newest report is shown.";
     lastSeen = seen;
   } catch (error) {
     told(error);
@@ -50,8 +51,7 @@ function told(error) {
   if (error.status === 401) {
     const refused = storedKey() !== null;
     storeKey(null);
-    place("report").hidden = true;
-    place("forget").hidden = true;
+    for (const id of ["report", "refresh", "forget"]) place(id).hidden = true;
     place("key-form").hidden = false;
     place("key-error").textContent = refused ? "This key is not valid (any more)." : "";
     place("key").setAttribute("aria-invalid", String(refused));

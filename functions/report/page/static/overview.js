@@ -5,6 +5,7 @@ import { element, number, shown, table, time } from "./elements.js";
 
 const MERCHANTS_SHOWN = 15;
 const place = (id) => document.getElementById(id);
+const drawn = new Map();
 let charts = [];
 
 export async function showOverview(merchant, merchants) {
@@ -23,27 +24,29 @@ export async function showOverview(merchant, merchants) {
 }
 
 function showFreshness({ complete_through: through, pending_events: pending, next_run_by: nextBy, last_run: last }) {
-  const parts = [element("strong", {}, through ? "Complete through " : "Nothing folded yet"), through ? time(through) : ""];
+  const facts = [["Complete through", through ? time(through) : "Nothing folded yet"]];
   // A merchant's key is told whether events are pending, and not how many.
-  if (pending !== null) parts.push(" · ", number(pending), ` ${pending === 1 ? "event" : "events"} pending`);
-  else parts.push(nextBy ? " · events pending" : " · no events pending");
-  if (nextBy) parts.push(", next run by ", time(nextBy));
-  if (last?.ended_at) parts.push(` · last run ${String(last.state ?? "").toLowerCase()} `, time(last.ended_at));
-  place("freshness").replaceChildren(...parts);
+  facts.push(["Pending events", pending === null ? (nextBy ? "Some" : "None") : number(pending)]);
+  if (nextBy) facts.push(["Next run by", time(nextBy)]);
+  if (last?.ended_at) facts.push([`Last run ${String(last.state ?? "").toLowerCase()}`, time(last.ended_at)]);
+  place("freshness").dataset.pending = String(Boolean(nextBy));
+  place("freshness").replaceChildren(...facts.map(([name, value]) =>
+    element("div", {}, element("dt", {}, name), element("dd", {}, value))));
 }
 
 function showTiles({ users, sessions, mean_hours: mean, percentiles = {}, unclosed_opens: unclosed }) {
   const tiles = [
     ["Users", number(users)],
     ["Sessions", number(sessions)],
-    ["Mean, hours", number(mean, shown.hours)],
-    ["Median, hours", number(percentiles.p50, shown.hours)],
-    ["90 % below, hours", number(percentiles.p90, shown.hours)],
-    ["99 % below, hours", number(percentiles.p99, shown.hours)],
+    ["Mean", number(mean, shown.hours), "hours"],
+    ["Median", number(percentiles.p50, shown.hours), "hours"],
+    ["90th percentile", number(percentiles.p90, shown.hours), "hours"],
+    ["99th percentile", number(percentiles.p99, shown.hours), "hours"],
   ];
   if (unclosed !== undefined && unclosed !== null) tiles.push(["Unclosed opens", number(unclosed)]);
-  place("tiles").replaceChildren(...tiles.map(([name, value]) =>
-    element("div", { class: "tile" }, element("dt", {}, name), element("dd", {}, value))));
+  place("tiles").replaceChildren(...tiles.map(([name, value, unit]) =>
+    element("div", { class: "tile" }, element("dt", {}, name),
+      element("dd", {}, value, unit ? element("span", { class: "unit" }, ` ${unit}`) : null))));
 }
 
 function range({ from_hours: from, to_hours: to }) {
@@ -63,7 +66,7 @@ function showMerchants(merchants) {
   place("merchants-table").replaceChildren(table("Merchants side by side",
     [["Merchant", false], ["Users", true], ["Sessions", true], ["Average, hours", true]], rows));
   place("merchants-hint").textContent = merchants.length > MERCHANTS_SHOWN
-    ? `Average time on flyer in hours, of the ${MERCHANTS_SHOWN} merchants with the most users; all ${shown.count(merchants.length)} are in the table`
+    ? `Average time on flyer in hours, of the ${MERCHANTS_SHOWN} merchants with the most users; all ${shown.count(merchants.length)} are in the table below`
     : "Average time on flyer, in hours";
 }
 
@@ -87,13 +90,15 @@ function showLedger(ledger) {
 function distributionChart(histogram) {
   const bars = histogram.map((bucket) => {
     const hours = range(bucket);
-    return { label: shown.edge(bucket.from_hours), value: bucket.users, words: `${hours} hours: ${shown.count(bucket.users)} users` };
+    const label = bucket.to_hours === null ? `${shown.edge(bucket.from_hours)}+` : hours.replaceAll(" ", "");
+    return { label, value: bucket.users, words: `${hours} hours: ${shown.count(bucket.users)} users` };
   });
   return ["distribution-chart", { kind: "columns", title: "Users by average time on flyer, in hours", bars }];
 }
 
 function merchantsChart(merchants) {
   const drawn = merchants.filter((each) => each.avg_time_on_flyer_hours !== null).slice(0, MERCHANTS_SHOWN);
+  drawn.sort((one, other) => other.avg_time_on_flyer_hours - one.avg_time_on_flyer_hours);
   const bars = drawn.map((each) => {
     const hours = shown.hours(each.avg_time_on_flyer_hours);
     const words = `${each.merchant_id}: ${hours} hours on average, ${shown.count(each.users)} users`;
@@ -102,11 +107,19 @@ function merchantsChart(merchants) {
   return ["merchants-chart", { kind: "rows", title: "Average time on flyer by merchant, in hours", bars }];
 }
 
-// Drawn for the width that there is, so that their text is as large as the page's.
+// Drawn for the width that there is, so that their text is as large as the page's; not again where nothing has changed.
 export async function showCharts() {
   const height = Math.max(280, ...charts.map(([, { kind, bars }]) => (kind === "rows" ? 44 + 30 * bars.length : 0)));
   await Promise.all(charts.map(async ([id, chart]) => {
     const width = Math.min(2000, Math.max(240, Math.floor(place(id).clientWidth)));
-    place(id).replaceChildren(await askChart({ ...chart, width_px: width, height_px: height }));
+    const wanted = { ...chart, width_px: width, height_px: height };
+    if (place(id).firstElementChild?.localName === "svg" && drawn.get(id) === JSON.stringify(wanted)) return;
+    try {
+      place(id).replaceChildren(await askChart(wanted));
+      drawn.set(id, JSON.stringify(wanted));
+    } catch (error) {
+      if (error.status === 401) throw error;
+      place(id).replaceChildren(element("p", { class: "none" }, `The chart could not be drawn: ${error.message}`));
+    }
   }));
 }

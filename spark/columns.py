@@ -107,6 +107,12 @@ def pack_totals(totals: TotalsColumns) -> pa.Array:
     return buffers.fixed(rows)
 
 
+def unpack_totals(values: Sequence[bytes]) -> TotalsColumns:
+    """Return the totals in packed values, all of this version's format."""
+    rows = np.frombuffer(b"".join(values), _TOTALS)
+    return TotalsColumns(*(rows[name].astype(np.int64) for name in TotalsColumns.__slots__))
+
+
 def pack_pairs(names: pa.Array, values: pa.Array, bounds: Sequence[int] | None = None) -> list[PackedPairs]:
     """Return names and values as the commit takes them: one pack for the rows between each two of the bounds."""
     joined = buffers.join(_lengths(names), names, _lengths(values), values)

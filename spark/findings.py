@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-    from functions.core.spans import UserSpans
 
 MOST_TRIES: Final = 50
 """Looks at a shard that others change all the time, before that is said."""
@@ -16,7 +15,8 @@ PAUSE_S: Final = 0.05
 MOST_NAMED: Final = 20
 """Deviations of one kind in one shard that are named; the others are counted."""
 
-SpansByUser = dict[bytes, "UserSpans"]
+OnProgress = Callable[[str, int], None]
+"""Told what was compared, in the plural, and how many since the last time."""
 
 
 @dataclass(slots=True)
@@ -37,6 +37,12 @@ class Findings:
     recomputed from it."""
     recomputed: bool = False
     """Whether the spans were compared with the archive's events."""
+    openings_exact: int = 0
+    """Spans whose time from open to close was compared: equal, where nothing of it is a deviation."""
+    openings_within: int = 0
+    """Those where late events were left out of it: compared with what these may change."""
+    late_events: int = 0
+    """Such events."""
     deviations: list[str] = field(default_factory=list)
     further: int = 0
     """Deviations that are not named."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
+import time
 from typing import TYPE_CHECKING
 
 from functions.adapters.redis_checks import CheckedStore
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
     from functions.core.settings import Settings
     from spark.findings import Findings
+
+logger = logging.getLogger("flyertime.verify")
 
 COLUMNS = ("accepted", "folded", "pending", "erased", "users", "spans", "archived", "files")
 
@@ -48,14 +52,13 @@ def _verify(given: argparse.Namespace, settings: Settings) -> int:
         if not all(0 <= shard < shards for shard in wanted):
             raise MisconfiguredError("no_such_shard", f"the store has the shards 0 to {shards - 1}")
         archive = archive_of(settings, store)
-        found = [
-            verify_shard(store, archive, shard, recompute=not given.quick, on_progress=_Progress(shard).add)
-            for shard in wanted
-        ]
+        found = []
+        for shard in wanted:
+            progress = _Progress(shard, shards)
+            found.append(verify_shard(store, archive, shard, recompute=not given.quick, on_progress=progress.add))
+            progress.end(found[-1])
     finally:
         store.close()
-    if sys.stderr.isatty():
-        sys.stderr.write("\r\033[K")
     sys.stdout.write(report_of(found))
     return EXIT_FAILED if any(findings.deviations for findings in found) else 0
 
@@ -70,6 +73,15 @@ def report_of(found: Sequence[Findings]) -> str:
         lines += [f"   shard {findings.shard}: DEVIATION: {deviation}" for deviation in findings.deviations]
         if findings.further:
             lines.append(f"   shard {findings.shard}: and {findings.further:,} more like these")
+    exact, within, late = (
+        sum(getattr(findings, name) for findings in found)
+        for name in ("openings_exact", "openings_within", "late_events")
+    )
+    if within:
+        lines.append(
+            f"   time from open to close: equal in {exact:,} spans, "
+            f"in {within:,} within what their {late:,} late events explain"
+        )
     count = sum(len(findings.deviations) + findings.further for findings in found)
     recomputed = sum(findings.recomputed for findings in found)
     lines.append(
@@ -81,14 +93,25 @@ def report_of(found: Sequence[Findings]) -> str:
 
 
 class _Progress:
-    """Users compared, on a terminal."""
+    """What has been compared of a shard: all the time on a terminal, else once, in the log."""
 
-    def __init__(self, shard: int) -> None:
-        self._shard = shard
-        self._users = 0
+    def __init__(self, shard: int, shards: int) -> None:
+        self._shard = f"shard {shard} of {shards}"
+        self._done: dict[str, int] = {}
+        self._since_s = time.monotonic()
 
-    def add(self, users: int) -> None:
-        self._users += users
+    def add(self, what: str, number: int) -> None:
+        self._done[what] = self._done.get(what, 0) + number
         if sys.stderr.isatty():
-            sys.stderr.write(f"\rshard {self._shard}: {self._users:,} users\033[K")
+            sys.stderr.write(f"\r{self._shown()}\033[K")
             sys.stderr.flush()
+
+    def end(self, findings: Findings) -> None:
+        if sys.stderr.isatty():
+            sys.stderr.write("\r\033[K")
+            return
+        deviations = len(findings.deviations) + findings.further
+        logger.info("%s in %.1f s, %d deviations", self._shown(), time.monotonic() - self._since_s, deviations)
+
+    def _shown(self) -> str:
+        return f"{self._shard}: " + ", ".join(f"{number:,} {what}" for what, number in self._done.items())

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 from functions.core import packing
 from functions.core.ledger import position_of
 from spark.findings import MOST_TRIES, PAUSE_S, Findings
-from spark.verifying_archive import check_against_archive, check_files
+from spark.verifying_archive import check_files
+from spark.verifying_spans import check_against_archive
 from spark.verifying_state import check_state
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from functions.adapters.redis_checks import CheckedStore
     from spark.archive import Archive
+    from spark.findings import OnProgress
 
 
 def verify_shard(
@@ -30,7 +30,7 @@ def verify_shard(
     shard: int,
     *,
     recompute: bool = True,
-    on_progress: Callable[[int], None] = lambda _: None,
+    on_progress: OnProgress = lambda *_: None,
 ) -> Findings:
     """Compare all that one shard holds.
 
@@ -38,8 +38,8 @@ def verify_shard(
         store: Where it is.
         archive: Where its events are; None checks the store alone.
         shard: Which.
-        recompute: Whether to recompute the spans from the archive, in memory.
-        on_progress: Told how many users have been compared since the last time.
+        recompute: Whether to recompute the spans from the archive, a part of the users at a time in memory.
+        on_progress: Told what has been compared.
     """
     found = Findings(shard)
     _check_log(store, found)
@@ -50,7 +50,7 @@ def verify_shard(
             found.notes.append("the archive was not looked at: FLYERTIME_ARCHIVE_URI is not set")
         return found
     if check_files(store, archive, found) and recompute and not found.not_archived:
-        check_against_archive(store, archive, found, held)
+        check_against_archive(store, archive, found, held, on_progress)
     return found
 
 

@@ -162,9 +162,10 @@ class Pipeline(RuleBasedStateMachine):
         self.events: list[Event] = []
         self.backfills: list[tuple[str, list[Event]]] = []
 
-    @initialize()
-    def lay_out(self) -> None:
-        """Fix the number of shards."""
+    @initialize(lateness_s=st.sampled_from([60, 10_000_000]))
+    def lay_out(self, lateness_s: int) -> None:
+        """Fix the number of shards, and whether events come too late for the time from open to close."""
+        self.settings = dataclasses.replace(self.settings, lateness_s=lateness_s)
         first = GenerationStore(dataclasses.replace(self.settings, shards=2))
         first.lay_out()
         first.close()
@@ -302,7 +303,7 @@ def test_any_interleaving_gives_the_models_report(
 
     def settings_of() -> Settings:
         name = f"mix{next(_numbers)}"
-        return Settings(redis_url=valkey.url, namespace=name, archive_uri=str(tmp_path / name), lateness_s=10_000_000)
+        return Settings(redis_url=valkey.url, namespace=name, archive_uri=str(tmp_path / name))
 
     class Example(Pipeline):
         pass

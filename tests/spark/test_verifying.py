@@ -14,13 +14,16 @@ import pytest
 
 from functions.adapters.redis_checks import CheckedStore
 from functions.adapters.redis_erasure import ErasureStore
+from functions.core import span_packing
 from functions.core.events import Event
 from functions.core.packing import pack_events
 from functions.core.shards import shard_of
-from functions.core.spans import Totals, pack_totals
+from functions.core.spans import Totals, pack_totals, totals_of
+from spark import verifying_spans
 from spark.erasing import erase
 from spark.folding import fold_shard
 from spark.keeping import needed_archive
+from spark.verify_command import report_of
 from spark.verifying import verify_shard
 from tests.fold_in_process import fold
 
@@ -197,6 +200,81 @@ def test_what_does_not_fit_is_named(
 
     assert any(said in deviation for deviation in found[SHARD].deviations), found[SHARD].deviations
     assert [] == found[1 - SHARD].deviations
+
+
+def close_instead(client: redis.Redis, store: CheckedStore) -> None:
+    """Make the last of a user's opens on each flyer a close, in state and report."""
+    value = store.spans(SHARD, [USER.encode()])[0]
+    assert value is not None
+    own = span_packing.unpack_spans(value)
+    for key, span in own.items():
+        assert span.openings is not None
+        *others, last = span.openings.tail
+        own[key] = span._replace(openings=span.openings._replace(tail=(*others, last._replace(is_close=True))))
+    client.hset(store.keys.spans(SHARD), USER, span_packing.pack_spans(own))
+    for merchant in (None, "m1"):
+        client.hset(store.keys.averages(SHARD, merchant), USER, pack_totals(totals_of(own)))
+
+
+def test_a_time_from_open_to_close_that_the_archive_does_not_give_is_named(
+    kept: Settings, store: CheckedStore, fill_log: Fill, raw_redis: redis.Redis
+) -> None:
+    """Where state and report agree on it."""
+    kept = dataclasses.replace(kept, lateness_s=10_000_000)
+    fill_log(kept, [EVENTS])
+    fold(kept, store)
+    close_instead(raw_redis, store)
+    found = verify(kept, store)
+
+    (deviation,) = deviations(found)
+    assert f"user '{USER}' has 3 spans of 12 events; 439,650 s in 3 sessions from open to close, 6 opens" in deviation
+    assert "the archive gives 3 spans of 12 events; 0 s in 0 sessions from open to close, 12 opens" in deviation
+
+
+def test_a_difference_that_late_events_explain_is_counted_and_no_deviation(
+    kept: Settings, store: CheckedStore, fill_log: Fill, raw_redis: redis.Redis
+) -> None:
+    """More than they explain is one."""
+    kept = dataclasses.replace(kept, lateness_s=1)
+    pairs = [(0, "flyer_open"), (100, "flyer_close"), (500, "flyer_open"), (50, "flyer_open"), (60, "flyer_open")]
+    for at_s, name in pairs:
+        fill_log(kept, [[Event(at_s * 10**6, USER, name, "f", "m1")]])
+        fold(kept, store)
+    found = verify(kept, store)[SHARD]
+    assert ([], 0, 1, 2) == (found.deviations, found.openings_exact, found.openings_within, found.late_events)
+    assert "in 1 within what their 2 late events explain" in report_of([found])
+
+    value = store.spans(SHARD, [USER.encode()])[0]
+    assert value is not None
+    ((key, span),) = span_packing.unpack_spans(value).items()
+    assert span.openings is not None
+    assert span.openings.settled is not None
+    for damaged in (
+        span.openings._replace(late=1),
+        span.openings._replace(settled=span.openings.settled._replace(closed_sessions=2)),
+    ):
+        own = {key: span._replace(openings=damaged)}
+        raw_redis.hset(store.keys.spans(SHARD), USER, span_packing.pack_spans(own))
+        assert any("sessions from open to close" in line for line in verify(kept, store)[SHARD].deviations)
+
+
+def test_a_shard_with_more_events_than_memory_is_compared_in_parts(
+    kept: Settings, store: CheckedStore, fill_log: Fill, raw_redis: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of its users; with the same findings."""
+    fill_log(kept, [EVENTS[:400], EVENTS[400:]])
+    fold(kept, store)
+    lose_spans(raw_redis, store, Path())
+    monkeypatch.setattr(verifying_spans, "EVENTS_A_PART", 50)
+    progress: list[tuple[str, int]] = []
+    archive = needed_archive(kept, store)
+    found = verify_shard(store, archive, SHARD, on_progress=lambda *done: progress.append(done))
+
+    assert ["no spans"] == [line.partition(" has ")[2].partition(";")[0] for line in found.deviations]
+    assert found.recomputed
+    rows = sum(number for what, number in progress if what == "archived rows")
+    assert rows == found.archived * -(-found.archived // 50)
+    assert found.users == sum(number for what, number in progress if what == "users")
 
 
 def test_nothing_seems_wrong_while_events_come_in_and_are_folded(

@@ -194,6 +194,7 @@ _HEADERS: Final = {
         "schema": {"type": "integer"},
     },
     "flyertime-last-run": {"description": "when the last run ended", "schema": {"type": "string"}},
+    "flyertime-last-run-state": {"description": "succeeded or failed", "schema": {"type": "string"}},
     "flyertime-next-run-by": {"description": "when the next one starts at the latest", "schema": {"type": "string"}},
 }  # fmt: skip
 

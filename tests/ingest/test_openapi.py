@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx2
@@ -16,6 +14,7 @@ from referencing import Registry, Resource
 
 from functions.ingest.openapi import SCHEMAS, openapi_page
 from functions.ingest.verdicts import Verdict
+from tests.codes_in_source import REFUSALS, ROOT, codes_in_source, codes_under
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from functions.core.settings import Settings
     from tests.conftest import FunctionProcess, ServeFunction
 
-ROOT = Path(__file__).parent.parent.parent
 FOLDER = ROOT / "functions" / "core" / "schemas"
 FILES = {name: json.loads((FOLDER / name).read_text()) for name in SCHEMAS}
 REGISTRY: Registry[Any] = Registry().with_resources(
@@ -60,68 +58,22 @@ def page(served: FunctionProcess) -> dict[str, Any]:
     return found
 
 
-def imported(*names: str) -> set[Path]:
-    """Return the files of modules of ours, and of all that they import."""
-    found: set[Path] = set()
-
-    def walk(name: str) -> None:
-        for path in (ROOT / f"{name.replace('.', '/')}.py", ROOT / name.replace(".", "/") / "__init__.py"):
-            if path.exists() and path not in found:
-                found.add(path)
-                for node in ast.walk(ast.parse(path.read_text())):
-                    if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("functions"):
-                        walk(str(node.module))
-                        for alias in node.names:
-                            walk(f"{node.module}.{alias.name}")
-
-    for name in names:
-        walk(name)
-    return found
-
-
-def codes_in_source(*makers: str) -> set[str]:
-    """Return the codes with which these are called in what ingest consists of; what is no literal is passed on."""
-    codes: set[str] = set()
-    for path in imported("functions.ingest.main", "functions.server", "functions.asgi"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call):
-                name = getattr(node.func, "id", getattr(node.func, "attr", ""))
-                if name in makers:
-                    code = node.args[1 if name in {"problem_reply", "_refuse"} else 0]
-                    if isinstance(code, ast.Constant):
-                        codes.add(str(code.value))
-                    else:
-                        assert "e.code" == ast.unparse(code), f"{path}:{node.lineno}: write the code out"
-    return codes
-
-
-def codes_in_document(heading: str) -> set[str]:
-    """Return the codes of the table under a heading of docs/ingest.md."""
-    text = (ROOT / "docs" / "ingest.md").read_text()
-    section = text.partition(f"\n### {heading}\n")[2].partition("\n#")[0]
-    codes = re.findall(r"^\| `([a-z0-9_]+)` \|", section, re.MULTILINE)
-    assert sorted(set(codes)) == codes, "each once, in the order of the alphabet"
-    return set(codes)
-
-
 def test_every_code_of_a_fault_is_published() -> None:
     """The source, the schema and the document have the same ones."""
     schema = set(FILES["verdicts.json"]["$defs"]["fault"]["properties"]["code"]["enum"])
 
-    assert codes_in_source("Fault") == schema
-    assert codes_in_document("Faults of events") == schema
+    assert codes_in_source("ingest", ["Fault"]) == schema
+    assert codes_under("ingest.md", "### Faults of events") == schema
 
 
 def test_every_code_of_a_refusal_is_published() -> None:
     """The source, the schema and the document have the same ones; none of those left out is one after all."""
     schema = set(FILES["problem.json"]["properties"]["code"]["enum"])
-    source = codes_in_source(
-        "RequestRefusedError", "UnavailableError", "MisconfiguredError", "FlyertimeError", "problem_reply", "_refuse"
-    )
+    source = codes_in_source("ingest", REFUSALS)
 
     assert source - set(ELSEWHERE) == schema
     assert source >= set(ELSEWHERE)
-    assert codes_in_document("Refusals of requests") == schema
+    assert codes_under("ingest.md", "### Refusals of requests") == schema
 
 
 def test_the_verdicts_are_those_of_the_code() -> None:

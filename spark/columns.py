@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from functions.adapters.redis_shard import PackedPairs
+from functions.adapters.redis_arguments import PackedArguments
 from functions.core import packing, spans
 from spark import buffers
 
@@ -40,8 +41,6 @@ _TOTALS: Final = np.dtype(
         ("unclosed", "<u4"),
     ]
 )
-_PAIR_HEADER: Final = np.dtype([("type", "u1"), ("bytes", ">u4")])
-_MSGPACK_TEXT: Final = 0xDB
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,21 +112,30 @@ def unpack_totals(values: Sequence[bytes]) -> TotalsColumns:
     return TotalsColumns(*(rows[name].astype(np.int64) for name in TotalsColumns.__slots__))
 
 
-def pack_pairs(names: pa.Array, values: pa.Array, bounds: Sequence[int] | None = None) -> list[PackedPairs]:
+def pack_arguments(*columns: pa.Array) -> pa.Array:
+    """Return each row's values as arguments of a command, one after the other; `pack_pairs` takes what is needed."""
+    parts = [part for column in columns for part in (_lengths(column), column)]
+    return pc.binary_join_element_wise(*parts, _NO_TEXT, _LINE_END)
+
+
+def pack_pairs(names: pa.Array, values: pa.Array, bounds: Sequence[int] | None = None) -> list[PackedArguments]:
     """Return names and values as the commit takes them: one pack for the rows between each two of the bounds."""
-    joined = buffers.join(_lengths(names), names, _lengths(values), values)
-    bounds = [0, len(joined)] if bounds is None else bounds
-    at = buffers.offsets(joined)[list(bounds)].tolist()
-    body = memoryview(joined.buffers()[2] or b"")
+    packed = pack_arguments(names, values)
+    bounds = [0, len(packed)] if bounds is None else bounds
+    at = buffers.offsets(packed)[list(bounds)].tolist()
+    body = memoryview(packed.buffers()[2] or b"")
     return [
-        PackedPairs(end - start, bytes(body[at[number] : at[number + 1]]))
+        PackedArguments(2 * (end - start), bytes(body[at[number] : at[number + 1]]))
         for number, (start, end) in enumerate(itertools.pairwise(bounds))
     ]
 
 
+_NO_TEXT: Final = pa.scalar(b"", pa.large_binary())
+_LINE_END: Final = pa.scalar(b"\r\n", pa.large_binary())
+
+
 def _lengths(values: pa.Array) -> pa.Array:
-    """Return what goes before each value in MessagePack: that a text of so many bytes follows."""
-    headers = np.empty(len(values), _PAIR_HEADER)
-    headers["type"] = _MSGPACK_TEXT
-    headers["bytes"] = np.diff(buffers.offsets(values))
-    return buffers.fixed(headers)
+    """Return what goes before each value in the store's protocol: that a text of so many bytes follows."""
+    lengths = pa.array(np.diff(buffers.offsets(values))).dictionary_encode()
+    texts = [b"$%d" % length for length in lengths.dictionary.to_pylist()]
+    return pa.array(texts, pa.large_binary()).take(lengths.indices)

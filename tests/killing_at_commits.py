@@ -11,8 +11,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from functions.adapters.redis_client import load_script
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -20,6 +18,8 @@ if TYPE_CHECKING:
     from functions.local.valkey import EmbeddedValkey
 
 ROOT: Final = Path(__file__).parent.parent
+_EXEC: Final = b"*1\r\n$4\r\nEXEC\r\n"
+"""How a commit ends, in the store's protocol."""
 
 
 def environment_of(settings: Settings, **more: str) -> dict[str, str]:
@@ -44,7 +44,6 @@ class Proxy:
         self._left = commit
         self._moment = moment
         self._on_commit = on_commit
-        self._sha = load_script("commit").sha.encode()
         self._lock = threading.Lock()
         self._server = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._server.getsockname()[1]
@@ -74,7 +73,7 @@ class Proxy:
         with suppress(OSError):
             while data := client.recv(65536):
                 window = tail + data
-                commit_here = self._sha in window
+                commit_here = _EXEC in window
                 tail = b"" if commit_here else window[-64:]
                 wanted = False
                 if commit_here:
@@ -92,7 +91,7 @@ class Proxy:
     def _replies(self, store: socket.socket, client: socket.socket, hold: threading.Event) -> None:
         with suppress(OSError):
             while data := store.recv(65536):
-                if hold.is_set() and data.startswith((b"*3", b"*2")):  # the commit's own reply: it is in the store
+                if hold.is_set() and b"*" in data:  # EXEC's own reply, behind "QUEUED"s: it is in the store
                     self._act(client, store)
                     return
                 client.sendall(data)

@@ -21,6 +21,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from functions.adapters import metrics
+from functions.adapters.redis_arguments import Packer
 from functions.adapters.redis_cluster import AsyncClient
 from functions.adapters.redis_cluster_blocking import Client
 from functions.core.errors import FlyertimeError, MisconfiguredError, UnavailableError
@@ -64,7 +65,7 @@ def connect(settings: Settings) -> Client:
     It waits longer for a reply than functions do: nobody waits for the job, and a commit of many users takes a while.
     """
     options = {**_options(settings), "socket_timeout": max(settings.redis_timeout_s, JOB_TIMEOUT_S)}
-    options["retry"] = Retry(NoBackoff(), 0)
+    options |= {"retry": Retry(NoBackoff(), 0), "command_packer": Packer()}
     return Client(*_pools(settings, lambda url: redis.ConnectionPool.from_url(url, **options)))
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, ResponseError
 
 from functions.adapters import redis_client
+from functions.adapters.redis_arguments import PackedArguments
 from functions.adapters.redis_client import load_script, translated_errors
 from functions.adapters.redis_layout import LAYOUT_FORMAT, check_layout, ledger_from
 from functions.core import shards as sharding
@@ -22,7 +24,8 @@ if TYPE_CHECKING:
     from functions.core.ledger import ShardLedger
     from functions.core.settings import Settings
 
-    Pairs: TypeAlias = "Mapping[bytes, bytes] | PackedPairs"
+    Pairs: TypeAlias = "Mapping[bytes, bytes] | PackedArguments"
+    """Names and values of a hash."""
 
 _COMMIT: Final = load_script("commit")
 _LEDGER: Final = load_script("ledger")
@@ -35,31 +38,6 @@ FENCE_S: Final = 30.0
 """A fence that stands longer is lifted by who waits: whoever put it up is gone, or too slow."""
 USERS_A_READ: Final = 20_000
 RUNS_KEPT: Final = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class PackedPairs:
-    """Names and values of a hash, as the commit script takes them: texts in MessagePack, in turn.
-
-    One argument where thousands would each be packed, parsed and copied.
-    """
-
-    count: int
-    """Of the pairs."""
-    texts: bytes
-    """Each with its length before it."""
-
-    @classmethod
-    def of(cls, pairs: Mapping[bytes, bytes]) -> PackedPairs:
-        """Return pairs packed."""
-        return cls(len(pairs), b"".join(_TEXT.pack(0xDB, len(text)) + text for pair in pairs.items() for text in pair))
-
-    def __len__(self) -> int:
-        return self.count
-
-
-_TEXT: Final = struct.Struct(">BI")
-"""How a text of MessagePack begins: its type, and its bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +76,7 @@ class Change:
     @property
     def users(self) -> int:
         """Users whose state is written."""
-        return len(self.spans)
+        return _packed(self.spans).count // 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,39 +182,49 @@ class ShardStore:
 
     def commit(self, change: Change) -> Committed | Superseded:
         """Replace the shard's state by the change, unless something else changed it since it was read."""
-        keys = self.keys
-        arguments: list[Any] = [
-            change.commits,
-            change.folded_to,
-            change.events,
-            int(change.report_changes),
-            _packed(change.spans),
-            _packed(change.averages),
-            change.part.backfill if change.part else "",
-            change.part.upto if change.part else 0,
-            change.archived.path if change.archived else "",
-            change.archived.record if change.archived else "",
+        keys, shard = self.keys, change.shard
+        names = [
+            keys.ledger(shard),
+            keys.events(shard),
+            keys.spans(shard),
+            keys.merchants(shard),
+            keys.averages(shard),
+            keys.versions(shard),
+            keys.backfilled(shard),
+            keys.archive(shard),
+            keys.aside(shard),
+            *(keys.averages(shard, merchant.decode()) for merchant in change.merchants),
         ]
-        for merchant, pairs in change.merchants.items():
-            arguments += (merchant, _packed(pairs))
-        reply = self._call(
-            _COMMIT,
-            [
-                keys.ledger(change.shard),
-                keys.events(change.shard),
-                keys.spans(change.shard),
-                keys.merchants(change.shard),
-                keys.averages(change.shard),
-                keys.versions(change.shard),
-                keys.backfilled(change.shard),
-                keys.archive(change.shard),
-                *(keys.averages(change.shard, merchant.decode()) for merchant in change.merchants),
-            ],
-            arguments,
-        )
+        hashes = [_packed(pairs) for pairs in (change.spans, change.averages, *change.merchants.values())]
+        reply = self._transaction(change, names, hashes)
+        if reply is None:
+            reply = self._call(_COMMIT, names, _arguments(change, "whole", [_as_messages(pairs) for pairs in hashes]))
         if reply[0] == 1:
             return Committed(reply[1], reply[2])
         return Superseded(reply[1].decode())
+
+    def _transaction(self, change: Change, names: list[str], hashes: list[PackedArguments]) -> list[Any] | None:
+        """Commit by commands between the script's two steps; None where the store refuses that and has changed nothing.
+
+        As one that is full does: what stands in a transaction must have room, but not what a script writes.
+        """
+        pipe: Any = self._redis.pipeline(transaction=True)
+        nothing = [b""] * len(hashes)
+        for step in ("before", "after"):
+            # With its text, since a script that is not known would fail alone.
+            pipe.eval(_COMMIT.text, len(names), *names, *_arguments(change, step, nothing))
+            if step == "before":
+                for number, pairs in zip((3, 5, *range(10, len(names) + 1)), hashes, strict=True):
+                    if pairs.count:
+                        pipe.execute_command("HSET", f"{names[8]}:{number}", pairs)
+        with translated_errors():
+            try:
+                replies: list[Any] = pipe.execute(raise_on_error=False)
+            except ResponseError:
+                return None
+            if errors := [reply for reply in replies if isinstance(reply, Exception)]:
+                raise errors[0]
+        return list(replies[-1] if replies[0][0] == 1 else replies[0])
 
     def record_run(self, fields: Mapping[str, str]) -> None:
         """Add to the record of what each run did."""
@@ -265,5 +253,34 @@ def _as_it_came(reply: Any, **_: Any) -> Any:
     return reply or []
 
 
-def _packed(pairs: Pairs) -> bytes:
-    return (pairs if isinstance(pairs, PackedPairs) else PackedPairs.of(pairs)).texts
+def _arguments(change: Change, step: str, hashes: Sequence[bytes]) -> list[Any]:
+    """Return the script's arguments."""
+    spans, averages, *merchants = hashes
+    return [
+        change.commits,
+        change.folded_to,
+        change.events,
+        int(change.report_changes),
+        spans,
+        averages,
+        change.part.backfill if change.part else "",
+        change.part.upto if change.part else 0,
+        change.archived.path if change.archived else "",
+        change.archived.record if change.archived else "",
+        step,
+        *itertools.chain.from_iterable(zip(change.merchants, merchants, strict=True)),
+    ]
+
+
+def _packed(pairs: Pairs) -> PackedArguments:
+    return pairs if isinstance(pairs, PackedArguments) else PackedArguments.of(itertools.chain(*pairs.items()))
+
+
+_TEXT: Final = struct.Struct(">BI")
+"""How a text of MessagePack begins: its type, and its bytes."""
+_MSGPACK_TEXT: Final = 0xDB
+
+
+def _as_messages(pairs: PackedArguments) -> bytes:
+    """Return texts as a script takes them best: one argument, where each would be parsed and copied once more."""
+    return b"".join(_TEXT.pack(_MSGPACK_TEXT, len(text)) + text for text in pairs.texts())

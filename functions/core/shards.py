@@ -114,6 +114,10 @@ class Keys:
         """Stream: the log as it is made anew without a user; only within one script."""
         return f"{{{self.namespace}:{shard}}}:erasing"
 
+    def aside(self, shard: int) -> str:
+        """String: the state is moved aside, to be written; only within one transaction."""
+        return f"{{{self.namespace}:{shard}}}:aside"
+
     def archive(self, shard: int) -> str:
         """Hash: path of each file of the archive to what is on record of it; see functions/core/archive.py."""
         return f"{{{self.namespace}:{shard}}}:archive"

@@ -173,6 +173,34 @@ def test_a_long_log_is_read_page_by_page_between_its_bounds(store: ShardStore, a
     assert entries[5:-3] == [entry_id for entry_id, _ in store.log(0, entries[4], entries[-4])]
 
 
+def test_where_transactions_are_refused_the_script_does_all(
+    store: ShardStore, append: Callable[[int], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a full store; what is written is the same, and an old read changes nothing here too."""
+    monkeypatch.setattr(ShardStore, "_transaction", lambda *_: None)
+    read, upto = store.ledger(0), append(1)
+    change = change_of(read, upto, 1, merchants={b"m": {b"u": b"am"}})
+
+    assert isinstance(store.commit(change), Committed)
+    assert ([b"s"], [b"a"]) == (store.spans(0, [b"u"]), store.averages(0, [b"u"]))
+    assert [b"am"] == store.averages(0, [b"u"], merchant="m")
+    assert Superseded("changed") == store.commit(change)
+
+
+def test_a_transaction_that_cannot_begin_writes_nothing(
+    store: ShardStore, append: Callable[[int], str], raw_redis: redis.Redis, settings: Settings
+) -> None:
+    """Its commands write aside where the state was not moved there, and that is deleted."""
+    upto = append(1)
+    read = store.ledger(0)
+    raw_redis.hset(store.keys.ledger(0), "fence", 1)
+    before = sorted(raw_redis.scan_iter(f"{{{settings.namespace}*"))
+
+    assert Superseded("fenced") == store.commit(change_of(read, upto, 1, merchants={b"m": {b"u": b"am"}}))
+    assert before == sorted(raw_redis.scan_iter(f"{{{settings.namespace}*"))
+    assert [None] == store.spans(0, [b"u"])
+
+
 def test_a_full_store_can_still_commit(make_server: MakeServer) -> None:
     """Folding is what frees memory, so it must not need any first."""
     with make_server() as server:

@@ -13,10 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import redis
 
 from functions.adapters.redis_archive import ArchiveStore
-from functions.adapters.redis_client import load_script
 from functions.adapters.redis_shard import ShardStore
 from functions.core.event_types import REPORT_UPDATED
 from functions.core.events import Event
@@ -30,6 +28,8 @@ from tests.killing_at_commits import ROOT, environment_of, family, kill_at, pyth
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+
+    import redis
 
     from functions.local.valkey import EmbeddedValkey
     from tests.conftest import MakeServer
@@ -84,12 +84,10 @@ def filled(
     settings: Settings,
     tmp_path: Path,
     fill_log: Callable[[Settings, Iterable[list[Event]]], None],
-    raw_redis: redis.Redis,
 ) -> Settings:
-    """A log of 60 entries with 600 events, in a store that knows the commit script by its name; and an archive."""
+    """A log of 60 entries with 600 events, and an archive."""
     settings = dataclasses.replace(settings, archive_uri=str(tmp_path / "archive"))
     fill_log(settings, [EVENTS[start : start + 20] for start in range(0, 600, 20)])
-    raw_redis.script_load(load_script("commit").text)
     return settings
 
 
@@ -232,8 +230,6 @@ def test_a_store_killed_at_a_commit_loses_and_doubles_nothing(
     with make_server() as server:
         settings = Settings(redis_url=server.url, shards=4, archive_uri=str(tmp_path / "archive"))
         fill_log(settings, [EVENTS[start : start + 20] for start in range(0, 600, 20)])
-        with redis.Redis.from_url(server.url) as client:
-            client.script_load(load_script("commit").text)
         process = kill_at(WITHOUT_JVM, settings, server, commit, moment, lambda _: [server.pid])
         server.kill()  # it is: this waits for its end
         server.start()

@@ -17,6 +17,7 @@ from functions.core.spans import NOT_KEPT
 from spark import openings
 from spark.columns import TotalsColumns
 from spark.openings import FreshMoments, OpeningColumns
+from spark.sorting import order_of
 from spark.span_columns import HeldSpans
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def merge(user: Ints, users: int, fresh: PartialSpans, held: HeldSpans, lateness
     merchant, merchants = _encoded(pa.concat_arrays([fresh.merchant_id, held.merchant_id]))
     all_user = np.concatenate((user, held.user))
     pair = _dense(flyer * len(merchants) + merchant, len(flyers) * len(merchants), users)
-    order = np.argsort(all_user * (int(pair.max(initial=0)) + 1) + pair)
+    order = order_of(all_user * (int(pair.max(initial=0)) + 1) + pair)
     by_user, by_flyer, by_merchant = all_user[order], flyer[order], merchant[order]
     starts = _starts(by_user, by_flyer, by_merchant)
     first_us = np.minimum.reduceat(np.concatenate((fresh.first_us, held.first_us))[order], starts)
@@ -226,7 +227,7 @@ def _of_merchants(key: Ints, least: int, rows: _Rows) -> tuple[Ints, TotalsColum
         least: The first key that counts: an empty name is the first of all, and no merchant.
         rows: The spans.
     """
-    order = np.argsort(key)
+    order = order_of(key)
     order = order[np.searchsorted(key[order], least) :]
     key, rows = key[order], rows.take(order)
     starts = _starts(key)

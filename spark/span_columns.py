@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from functions.core import span_packing
 from spark import buffers, varints
 from spark.openings import OpeningColumns
+from spark.sorting import order_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -291,12 +292,18 @@ def _unit_of(moments_us: Ints) -> Ints:
 def _merchants_of(held: HeldSpans, user: Ints) -> tuple[Ints, pa.Array, Ints]:
     """Return users and merchants, each pair once and in order, and the place of each span's among them."""
     encoded = held.merchant_id.dictionary_encode()
-    order = pc.array_sort_indices(encoded.dictionary)
-    rank = np.empty(len(order), np.int64)
-    rank[order.to_numpy()] = np.arange(len(order))
-    most = max(1, len(order))
-    pairs, place = np.unique(user * most + rank[encoded.indices.to_numpy()], return_inverse=True)
-    return pairs // most, encoded.dictionary.take(order.take(pa.array(pairs % most))), place
+    by_name = pc.array_sort_indices(encoded.dictionary)
+    rank = np.empty(len(by_name), np.int64)
+    rank[by_name.to_numpy()] = np.arange(len(by_name))
+    most = max(1, len(by_name))
+    pair = user * most + rank[encoded.indices.to_numpy()]
+    order = order_of(pair)
+    ordered = pair[order]
+    begins = np.diff(ordered, prepend=-1) > 0
+    place = np.empty(len(pair), np.int64)
+    place[order] = np.cumsum(begins) - 1
+    pairs = ordered[begins]
+    return pairs // most, encoded.dictionary.take(by_name.take(pa.array(pairs % most))), place
 
 
 def _common_bytes(texts: pa.Array, starts: Ints, counts: Ints) -> Ints:

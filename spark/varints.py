@@ -17,17 +17,17 @@ _FIRST_OF_SIZE: Final = np.array([1 << 7 * size for size in range(1, _MOST_BYTES
 
 def encode(numbers: npt.NDArray[np.uint64]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
     """Return the numbers' bytes, joined, and how many each takes."""
-    sizes = np.searchsorted(_FIRST_OF_SIZE, numbers, "right") + 1
-    starts = np.cumsum(sizes) - sizes
-    packed = np.empty(int(sizes.sum()), np.uint8)
-    some = np.arange(len(numbers))
-    for place in range(_MOST_BYTES):
-        byte = (numbers[some] >> np.uint64(7 * place) & _SEVEN_BITS).astype(np.uint8)
-        longer = sizes[some] > place + 1
-        packed[starts[some] + place] = byte | longer * _MORE
-        some = some[longer]
-        if not len(some):
-            break
+    sizes = np.ones(len(numbers), np.int64)
+    for first in _FIRST_OF_SIZE[: int(np.searchsorted(_FIRST_OF_SIZE, numbers.max(initial=0), "right"))]:
+        sizes += numbers >= first
+    ends = np.cumsum(sizes)
+    packed = np.empty(int(ends[-1]) if len(ends) else 0, np.uint8)
+    at, left = ends - sizes, numbers
+    while len(left):
+        longer = left > _SEVEN_BITS
+        packed[at] = (left & _SEVEN_BITS).astype(np.uint8) | longer * _MORE
+        some = np.flatnonzero(longer)
+        at, left = at[some] + 1, left[some] >> np.uint64(7)
     return packed, sizes
 
 

@@ -17,6 +17,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from functions.adapters import metrics
+from functions.adapters.bodies import ARRIVED
 from functions.adapters.streaming import UNSENT
 
 if TYPE_CHECKING:
@@ -120,6 +121,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._bytes_beside_body = 0
         if self._timer is not None:
             self._stop_timer()
+        self.scope[ARRIVED] = True  # type: ignore[typeddict-unknown-key]  # ASGI lets servers add
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import redis
 import redis.asyncio
@@ -35,8 +35,7 @@ _APPEND: Final = load_script("append")
 _LEDGER: Final = load_script("ledger")
 
 
-@dataclass(frozen=True, slots=True)
-class ShardBatch:
+class ShardBatch(NamedTuple):
     """The events of one request for one shard, packed, with the digests that tell repeats."""
 
     shard: int
@@ -48,8 +47,7 @@ class ShardBatch:
     """Events of this shard already known to be repeats, for the ledger."""
 
 
-@dataclass(frozen=True, slots=True)
-class Appended:
+class Appended(NamedTuple):
     """The batch is in the log."""
 
     entry_id: str
@@ -57,8 +55,7 @@ class Appended:
     pending_after: int
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(NamedTuple):
     """Nothing was written: these events (positions in the batch, from 0) were accepted before."""
 
     positions: tuple[int, ...]

@@ -32,11 +32,13 @@ NO_STORE: Final = {"cache-control": "no-store"}
 
 def headers_of(request: Request) -> dict[str, str]:
     """Return the request's headers by lower-case name; of one that is repeated, all its values (RFC 9110 §5.3)."""
-    headers: dict[str, str] = {}
-    for name, value in request.scope["headers"]:
-        key = name.decode("latin-1")
-        text = value.decode("latin-1")
-        headers[key] = f"{headers[key]}, {text}" if key in headers else text
+    pairs = request.scope["headers"]
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in pairs}
+    if len(headers) < len(pairs):
+        headers.clear()
+        for name, value in pairs:
+            key, text = name.decode("latin-1"), value.decode("latin-1")
+            headers[key] = f"{headers[key]}, {text}" if key in headers else text
     return headers
 
 

@@ -57,8 +57,6 @@ _decode_one: Final = msgspec.json.Decoder(_CloudEvent).decode
 _decode_batch: Final = msgspec.json.Decoder(list[_CloudEvent]).decode
 _NOT_QUICK: Final = (msgspec.DecodeError, UnicodeError, ValueError, OverflowError, RecursionError)
 
-_ATTRIBUTES: Final = frozenset({"ce-specversion", "ce-id", "ce-source", "ce-type", "ce-subject"})
-
 
 def quick_array(body: bytes, idempotency_key: str | None, limits: Limits) -> Submissions | None:
     """Return the events of a raw JSON array."""
@@ -105,18 +103,17 @@ def quick_binary(
     headers: Mapping[str, str], body: bytes, limits: Limits, may_send: Callable[[str], bool] | None = None
 ) -> Submissions | None:
     """Return the events of a CloudEvent in binary mode, whose attributes are headers of plain ASCII."""
-    for name, value in headers.items():
-        if name.startswith("ce-") and (
-            name not in _ATTRIBUTES
-            or not 0 < len(value) <= _LONGEST_NAME
-            or not value.isascii()
-            or "%" in value
-            or '"' in value
-        ):
-            return None
     try:
-        source, event_id = headers["ce-source"], headers["ce-id"]
-        if headers["ce-specversion"] != "1.0" or "ce-type" not in headers:
+        source, event_id, version = headers["ce-source"], headers["ce-id"], headers["ce-specversion"]
+        texts = [source, event_id, headers["ce-type"]]
+        if "ce-subject" in headers:
+            texts.append(headers["ce-subject"])
+        joined = "".join(texts)
+        if version != "1.0" or not all(texts) or len(joined) > _LONGEST_NAME:
+            return None
+        if not joined.isascii() or "%" in joined or '"' in joined:
+            return None
+        if "\n".join(["", *headers]).count("\nce-") != len(texts) + 1:  # there are others
             return None
         if headers.get("content-type") not in {"application/json", None}:
             return None

@@ -124,7 +124,7 @@ class Outcome:
     def body(self, *, minimal: bool = False) -> bytes:
         """Return the counts, and each event's verdict in the order sent, as JSON; minimal leaves out those accepted."""
         ids, refused = self._submissions.ids, self._submissions.refused
-        if not minimal and self.counts.accepted == len(ids):
+        if not minimal and self.counts.accepted == len(ids) > 1:
             with suppress(TypeError):  # some have none
                 if (body := _all_accepted(ids)) is not None:  # type: ignore[arg-type]  # as said
                     return body

@@ -22,7 +22,11 @@ MAY_IMPORT = {
     "functions.serving": {"functions.core", "functions.adapters"},
     "functions.asgi": {"functions.core", "functions.adapters", "functions.serving"},
     "functions.server": {"functions.core", "functions.server_protocol"},
-    "functions.server_protocol": {"functions.adapters.metrics", "functions.adapters.streaming"},
+    "functions.server_protocol": {
+        "functions.adapters.bodies",
+        "functions.adapters.metrics",
+        "functions.adapters.streaming",
+    },
     "functions.local": {"functions.core", "functions.adapters", "functions.local"},
     "functions.cli": {
         "functions.core",

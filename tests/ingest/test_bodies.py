@@ -110,6 +110,16 @@ def test_a_body_that_never_comes_is_given_up(impatient: FunctionProcess) -> None
     assert b"body_too_slow" in answer
 
 
+def test_a_body_that_is_there_does_not_excuse_the_next_one(impatient: FunctionProcess) -> None:
+    """On one connection, the first whole, the second never."""
+    head = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-type: application/cloudevents+json\r\ncontent-length: "
+    with socket.create_connection(("127.0.0.1", impatient.port), timeout=10) as connection:
+        connection.sendall(head + b"2\r\n\r\n{}")
+        assert connection.recv(65536).startswith(b"HTTP/1.1 400 ")
+        connection.sendall(head + b"100\r\n\r\n{")
+        assert connection.recv(65536).startswith(b"HTTP/1.1 408 ")
+
+
 def test_a_head_that_has_no_end_is_refused(impatient: FunctionProcess) -> None:
     """One header, or many: what is held of them has a limit."""
     beginning = b"POST / HTTP/1.1\r\nhost: x\r\n"

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import hmac
+import re
 from typing import Final
 
 PREFIX: Final = b"p-"
 _BYTES: Final = 16
+_SHAPE: Final = re.compile(r"p-[0-9a-f]{32}", re.ASCII)
+
+
+def is_pseudonym(text: str) -> bool:
+    """Tell whether a text looks like a pseudonym."""
+    return _SHAPE.fullmatch(text) is not None
 
 
 class Pseudonyms:

@@ -21,7 +21,7 @@ from functions.core.negotiation import preferred_coding
 from functions.core.report import etag_of, matches
 from functions.core.report_columns import MERCHANT_COLUMNS
 from functions.core.report_freshness import freshness_of
-from functions.core.report_query import EVENT_PARAMETERS, Filters, Order, format_of, parameters_of, table_query
+from functions.core.report_query import EVENT_PARAMETERS, format_of, parameters_of, table_query
 from functions.core.report_rows import rows_of_users
 from functions.report.events import answer_data, report_request
 from functions.report.formats import FORMATS, JSON, format_for, wants_page
@@ -29,7 +29,7 @@ from functions.report.gate import Gate
 from functions.report.kept_texts import KeptTexts
 from functions.report.openapi import description_text
 from functions.report.page import page as people_page
-from functions.report.reading import first_rows
+from functions.report.pseudonym_index import PseudonymIndex
 from functions.report.routes import Answer, route_of
 from functions.report.summaries import Summaries
 from functions.report.tables import columns_of, page_body, page_of, whole_rows, whole_table
@@ -95,6 +95,7 @@ class ReportHandler:
         self._summaries = Summaries(self._store)
         self._waiting = Waiting(settings, self._store)
         self._kept = KeptTexts()
+        self._pseudonyms = PseudonymIndex(self._store)
         self._fresh: tuple[StoreState, bool, Freshness] | None = None
         self._answers = {
             Answer.USERS: self._users,
@@ -228,12 +229,10 @@ class ReportHandler:
             await self._read_state(asked, recently=not asked.waited)
             value = await self._store.value_of(user_id, asked.view.merchant)
             return rows_of_users(*(([user_id.encode()], [value]) if value is not None else ((), ())))
-        # Whose pseudonym it is cannot be told from it: that of everyone is made and looked at.
         await self._read_state(asked)
-        rows, _ = await first_rows(
-            self._store, asked.state, asked.view, Filters(prefix=user_id), Order("user_id"), 1
-        )  # fmt: skip
-        return rows.where([name == user_id.encode() for name in rows.ids])
+        found = await self._pseudonyms.user_of(user_id, asked.state, asked.view)
+        value = None if found is None else await self._store.value_of(found, asked.view.merchant)
+        return rows_of_users(*(([user_id.encode()], [value]) if value is not None else ((), ())))
 
     async def _merchants(self, asked: Asked) -> Response:
         await self._read_state(asked, merchants=True)

@@ -212,8 +212,13 @@ class Archive:
             raise self._unavailable(what, e) from e
 
     def _unavailable(self, what: str, error: OSError) -> UnavailableError:
-        reason = os.strerror(error.errno) if error.errno else type(error).__name__
+        reason = os.strerror(error.errno) if error.errno else _first_line(error)
         return UnavailableError("archive_unavailable", f"the archive {self.shown} cannot be {what}: {reason}")
+
+
+def _first_line(error: OSError) -> str:
+    """Return what an object store's client says: status, operation, bucket; no address with a password."""
+    return str(error).partition("\n")[0][:300] or type(error).__name__
 
 
 def _sync(path: str) -> None:

@@ -12,6 +12,7 @@ from pyspark.sql.types import StringType, StructField, StructType
 
 from functions.core.errors import MisconfiguredError
 from functions.core.events import FIELDS
+from functions.core.settings import without_credentials
 from spark.history_rows import CORRUPT
 
 if TYPE_CHECKING:
@@ -20,6 +21,12 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 FORMATS: Final = ("parquet", "json", "csv")
+_CONNECTORS: Final = {
+    "s3a": "org.apache.hadoop:hadoop-aws:{hadoop}",
+    "gs": "com.google.cloud.bigdataoss:gcs-connector",
+    "abfss": "org.apache.hadoop:hadoop-azure:{hadoop}",
+}
+"""What brings a file system that Spark does not have, by the scheme of its addresses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +59,29 @@ def files_of(spark: SparkSession, uri: str) -> InputFiles:
                 if not any(step.startswith(("_", ".")) for step in [*below, status.getPath().getName()]):
                     found.append((path, status.getLen(), status.getModificationTime()))
     except Exception as e:  # of Java, many kinds
-        if "java" not in type(e).__module__ and "py4j" not in type(e).__module__:
+        if not type(e).__module__.startswith(("py4j", "pyspark")):
             raise
         reason = str(getattr(e, "java_exception", e)).splitlines()[0]
-        raise MisconfiguredError("bad_input", f"{uri} cannot be read: {reason}") from e
+        if "No FileSystem for scheme" in reason or "ClassNotFoundException" in reason:
+            reason = _what_is_missing(uri.partition("://")[0], jvm.org.apache.hadoop.util.VersionInfo.getVersion())
+        raise MisconfiguredError("bad_input", f"{without_credentials(uri)} cannot be read: {reason}") from e
     if not found:
         raise MisconfiguredError("no_input", f"{uri}: no such file or folder, or nothing in it")
     digest = hashlib.sha256(repr(sorted(found)).encode()).hexdigest()
     return InputFiles(len(found), sum(size for _, size, _ in found), digest)
+
+
+def _what_is_missing(scheme: str, hadoop: str) -> str:
+    """Say how Spark gets a file system that it does not have."""
+    if scheme in {"s3", "s3n"}:
+        return "write s3a:// in place of it"
+    connector = _CONNECTORS.get(scheme)
+    if connector is None:
+        return f"Spark knows no file system for {scheme}://"
+    return (
+        f"this Spark has no file system for {scheme}://. Name {connector.format(hadoop=hadoop)} in spark.jars.packages"
+        ", or put its jars, and those that it needs, into Spark's folder jars"
+    )
 
 
 def read(

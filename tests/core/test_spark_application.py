@@ -118,6 +118,13 @@ def test_a_run_is_told_its_name_and_is_never_restarted() -> None:
     assert PLAIN.spark_ttl_s == spec["timeToLiveSeconds"]
 
 
+def test_an_executors_memory_outside_the_jvm_follows_from_its_rounds() -> None:
+    """By the rule of spark_sizing, for each core."""
+    executor = build(LAUNCH, dataclasses.replace(PLAIN, executor_cores=4, round_events=200_000))["spec"]["executor"]
+
+    assert (4, "2432m") == (executor["cores"], executor["memoryOverhead"])
+
+
 def test_a_large_backlog_begins_with_more_executors() -> None:
     """By the rule of spark_sizing, within the bounds that the settings give."""
     launch = dataclasses.replace(LAUNCH, pending_events=5_000_000)

@@ -12,6 +12,7 @@ from functions.adapters.redis_archive import ArchiveStore
 from functions.core.archive import FAN, ArchivedFile
 from functions.core.errors import MisconfiguredError, UnavailableError
 from functions.core.events import Event
+from functions.local.valkey import free_port
 from spark.archive import Archive, MissingFileError
 from spark.folding import fold_shard
 from spark.keeping import archive_of, left_over, merge_files, needed_archive, sweep
@@ -185,4 +186,15 @@ def test_without_the_setting_there_is_no_archive(settings: Settings, store: Arch
         needed_archive(settings, store)
     with pytest.raises(MisconfiguredError, match=r"nosuch://host/x") as caught:
         Archive("nosuch://me:secret@host/x", "ft", "p")
+    assert "secret" not in caught.value.message
+
+
+def test_an_object_store_that_does_not_answer_is_told_with_what_its_client_says() -> None:
+    """Which operation, and why; not the key."""
+    address = f"127.0.0.1:{free_port()}"
+    uri = f"s3a://me:secret@bucket/folder?endpoint_override={address}&scheme=http&region=us-east-1"
+    with pytest.raises(
+        UnavailableError, match=r"s3a://bucket/folder.* cannot be listed: .*NETWORK_CONNECTION"
+    ) as caught:
+        Archive(uri, "ft", "p").paths(0)
     assert "secret" not in caught.value.message

@@ -25,6 +25,7 @@ from functions.core.shards import shard_of
 from functions.core.spans import pack_totals, spans_of, totals_of
 from functions.core.timestamps import format_us, parse_us
 from spark.backfill import Backfilled, Source, backfill
+from spark.history_input import files_of
 from spark.history_rows import parsed_us
 from spark.resharding import reshard
 
@@ -169,6 +170,25 @@ def test_an_input_that_has_changed_since_is_told(spark: SparkSession, settings: 
         count(spark, settings, Source(source.uri, "csv", {}, {"sep": ";"}))
     with pytest.raises(MisconfiguredError, match="no such file"):
         count(spark, settings, Source(str(tmp_path / "nothing"), "csv"))
+
+
+@pytest.mark.parametrize(
+    ("uri", "said"),
+    [
+        ("s3a://bucket/day=1", r"for s3a://. Name org.apache.hadoop:hadoop-aws:3[.\d]+ in spark.jars.packages"),
+        ("gs://bucket/day=1", "for gs://. Name com.google.cloud.bigdataoss:gcs-connector in spark.jars.packages"),
+        ("s3://bucket/day=1", "s3://bucket/day=1 cannot be read: write s3a:// in place of it"),
+        ("nosuch://me:secret@host/x", "^nosuch://host/x cannot be read: Spark knows no file system for nosuch://"),
+        ("hdfs://nosuch.invalid:1/x", "^hdfs://nosuch.invalid:1/x cannot be read: .*nosuch.invalid"),
+    ],
+)
+def test_a_file_system_that_spark_does_not_have_is_named_with_what_brings_it(
+    spark: SparkSession, uri: str, said: str
+) -> None:
+    """Without Java's words, or a password."""
+    with pytest.raises(MisconfiguredError, match=said) as caught:
+        files_of(spark, uri)
+    assert "secret" not in caught.value.message
 
 
 def test_a_resharding_between_a_backfills_first_look_and_its_record_is_noticed(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -41,6 +42,25 @@ def test_the_archive_that_is_made_is_taken(tmp_path: Path) -> None:
 
     assert [archive] == list(archive.parent.iterdir())
     assert len([line for line in shared if "org.apache.spark" in line]) > 500
+
+
+def test_an_archive_that_does_not_fit_is_passed_over(tmp_path: Path) -> None:
+    """Java wants all folders on its class path empty; on Kubernetes the one of Spark's settings is not."""
+    archive, log, settings = tmp_path / "spark.jsa", tmp_path / "classes", tmp_path / "conf"
+    settings.mkdir()
+    environment = {**os.environ, "SPARK_CONF_DIR": str(settings)}
+
+    def run(script: str, *arguments: str) -> None:
+        command = [sys.executable, "-c", script, str(archive), *arguments]
+        subprocess.run(command, cwd=ROOT, env=environment, check=True, timeout=200)
+
+    run(MAKE)
+    (settings / "spark.properties").write_text("spark.executor.cores=1\n")
+    run(TAKE, str(log))
+
+    assert archive.exists()
+    assert "org.apache.spark" in log.read_text()
+    assert "shared objects file (top)" not in log.read_text()
 
 
 def test_without_an_archive_nothing_is_asked_of_java(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import redis
 from redis.exceptions import NoScriptError
@@ -16,13 +16,16 @@ from functions.adapters.redis_store import RedisStore
 from functions.core import shards as sharding
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from functions.adapters.redis_cluster import AsyncClient
     from functions.core.ledger import ShardLedger
     from functions.core.settings import Settings
 
 _STATE: Final = load_script("state")
+
+Averages: TypeAlias = tuple[list[bytes], list[bytes]]
+"""Ids of users, and their values."""
 
 BLOCK_USERS: Final = 100_000
 """Users held at a time, of one shard; a larger shard is read as often as it has blocks of so many."""
@@ -72,6 +75,7 @@ class ReportStore(RedisStore):
 
     def __init__(self, settings: Settings, client: AsyncClient | None = None) -> None:
         super().__init__(settings, client)
+        self._redis.set_response_callback("HGETALL", _hash_of)
         self._recent: dict[str | None, tuple[float, StoreState]] = {}
 
     async def recent_state(self, merchant: str | None) -> StoreState:
@@ -133,32 +137,39 @@ class ReportStore(RedisStore):
         pipe.hget(keys.layout, "generation")  # last: it is deleted only after another one is live
         return list(await pipe.execute())
 
+    async def _of_live(self, command_of: Callable[[sharding.Keys, int], tuple[str, ...]], **options: Any) -> Any:
+        """Return the reply to a command, made from keys and number of shards, of the live generation of the state."""
+        while True:
+            keys = self.keys
+            with translated_errors():
+                pipe = self._redis.pipeline(transaction=False)
+                pipe.execute_command(*command_of(keys, await self.shards()), **options)
+                pipe.hget(keys.layout, "generation")  # last: it is deleted only after another one is live
+                reply, generation = await pipe.execute()
+                if self._redis.topology.on:  # the nodes of a cluster answer in no order
+                    generation = await self._redis.hget(keys.layout, "generation")
+            if int(generation or 0) == keys.generation:
+                return reply
+            self.keys = sharding.Keys(self._settings.namespace, int(generation or 0))
+            await self.shards_now()
+
     @metrics.timed_trip("report_user")
     async def value_of(self, user_id: str, merchant: str | None) -> bytes | None:
         """Return a user's value; None: there is none."""
-        shards = await self.shards()
-        if self._redis.topology.on:  # the nodes of a cluster answer in no order
-            return (await self.average_of(user_id, merchant))[1]
-        keys = self.keys
-        with translated_errors():
-            pipe = self._redis.pipeline(transaction=False)
-            pipe.hget(keys.averages(sharding.shard_of(user_id, shards), merchant), user_id)
-            pipe.hget(keys.layout, "generation")
-            value, generation = await pipe.execute()
-        if int(generation or 0) != keys.generation:
-            return (await self.average_of(user_id, merchant))[1]
-        held: bytes | None = value
-        return held
+        value: bytes | None = await self._of_live(
+            lambda keys, shards: ("HGET", keys.averages(sharding.shard_of(user_id, shards), merchant), user_id)
+        )
+        return value
 
     @metrics.timed_trip("report_shard")
-    async def _whole(self, shard: int, merchant: str | None) -> dict[bytes, bytes]:
-        async def read(keys: sharding.Keys) -> dict[bytes, bytes]:
-            with translated_errors():
-                averages: Any = await self._redis.hgetall(keys.averages(shard, merchant))
-            held: dict[bytes, bytes] = averages
-            return held
+    async def _whole(self, shard: int, merchant: str | None) -> Averages:
+        flat = await self._of_live(lambda keys, _: ("HGETALL", keys.averages(shard, merchant)), **_AS_IT_CAME)
+        return flat[0::2], flat[1::2]
 
-        return await self._of_live_generation(read)
+    @metrics.timed_trip("report_values")
+    async def _all_values(self, shard: int, merchant: str | None) -> list[bytes]:
+        values: list[bytes] = await self._of_live(lambda keys, _: ("HVALS", keys.averages(shard, merchant)))
+        return values
 
     async def _scanned(self, shard: int, merchant: str | None, cursor: int) -> tuple[int, dict[bytes, bytes]]:
         """Return the next piece of a shard; from the beginning where the generation was switched meanwhile."""
@@ -172,7 +183,7 @@ class ReportStore(RedisStore):
 
         return await self._of_live_generation(read)
 
-    async def pieces(self, shard: int, merchant: str | None, users: int) -> AsyncIterator[dict[bytes, bytes]]:
+    async def pieces(self, shard: int, merchant: str | None, users: int) -> AsyncIterator[Averages]:
         """Yield a shard's averages in no order: in one piece, of one moment, where they are not too many.
 
         A user may come twice where they are, with the value of then and of later; one that is there all the time comes
@@ -184,14 +195,14 @@ class ReportStore(RedisStore):
         cursor = 0
         while True:
             cursor, held = await self._scanned(shard, merchant, cursor)
-            yield held
+            yield [*held], [*held.values()]
             if cursor == 0:
                 return
 
     async def blocks(
         self, shard: int, merchant: str | None, users: int, after: bytes | None = None
-    ) -> AsyncIterator[tuple[list[bytes], list[bytes]]]:
-        """Yield a shard's averages in the order of the ids' bytes, at most a block of them at a time: ids and values.
+    ) -> AsyncIterator[Averages]:
+        """Yield a shard's averages in the order of the ids' bytes, at most a block of them at a time.
 
         Args:
             shard: Which.
@@ -199,16 +210,17 @@ class ReportStore(RedisStore):
             users: How many there are, as far as is known.
             after: Only users whose ids come after this one.
         """
+        if users <= BLOCK_USERS:
+            averages = in_order(await self._whole(shard, merchant), after)
+            for start in range(0, len(averages[0]), BLOCK_USERS):
+                yield averages[0][start : start + BLOCK_USERS], averages[1][start : start + BLOCK_USERS]
+            return
         while True:
             block: dict[bytes, bytes] = {}
             cut = False
-            async for piece in self.pieces(shard, merchant, users):
-                if after is not None:
-                    block.update({name: piece[name] for name in piece if name > after})
-                elif block:
-                    block.update(piece)
-                else:
-                    block = piece
+            async for ids, values in self.pieces(shard, merchant, users):
+                pairs = zip(ids, values, strict=True)
+                block.update(pairs if after is None else (pair for pair in pairs if pair[0] > after))
                 if len(block) > 2 * BLOCK_USERS:
                     block, cut = _first(block, BLOCK_USERS), True
             cut = cut or len(block) > BLOCK_USERS
@@ -218,6 +230,38 @@ class ReportStore(RedisStore):
                 after = ids[-1]
             if not cut:
                 return
+
+    async def unsorted(self, shard: int, merchant: str | None, users: int) -> AsyncIterator[Averages]:
+        """Yield a shard's averages as `blocks` does, but in no order where they are one block."""
+        if users <= BLOCK_USERS:
+            yield await self._whole(shard, merchant)
+            return
+        async for block in self.blocks(shard, merchant, users):
+            yield block
+
+    async def values(self, shard: int, merchant: str | None, users: int) -> AsyncIterator[list[bytes]]:
+        """Yield the values alone of a shard's averages, in no order, at most a block of them at a time."""
+        if users <= BLOCK_USERS:
+            yield await self._all_values(shard, merchant)
+            return
+        async for _, values in self.blocks(shard, merchant, users):
+            yield values
+
+
+def in_order(averages: Averages, after: bytes | None = None) -> Averages:
+    """Return averages by the ids' bytes, of those that come after one."""
+    ids, values = averages
+    places = range(len(ids)) if after is None else [place for place, name in enumerate(ids) if name > after]
+    order = sorted(places, key=ids.__getitem__)
+    return [*map(ids.__getitem__, order)], [*map(values.__getitem__, order)]
+
+
+def _hash_of(response: Any, **options: Any) -> Any:
+    return response if options.get("as_it_came") else dict(zip(response[0::2], response[1::2], strict=True))
+
+
+_AS_IT_CAME: Final = {"as_it_came": True}
+"""Leave a hash as the list that it comes as: a dictionary of many users takes as long as reading them."""
 
 
 def _first(block: dict[bytes, bytes], count: int) -> dict[bytes, bytes]:

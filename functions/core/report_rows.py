@@ -106,7 +106,7 @@ def rows_of_users(ids: Sequence[bytes], values: Sequence[bytes]) -> UserRows:
     if not ids:
         return UserRows((), (), ())
     packed = b"".join(values)
-    if _is_current(packed, values):
+    if is_current(packed, values):
         numbers = _first_two(len(values)).unpack(packed)
         rows = UserRows(ids, numbers[0::2], numbers[1::2], values=values)
     else:  # some are of an older format
@@ -114,7 +114,8 @@ def rows_of_users(ids: Sequence[bytes], values: Sequence[bytes]) -> UserRows:
     return rows if min(rows.sessions) > 0 else rows.where([count > 0 for count in rows.sessions])
 
 
-def _is_current(packed: bytes, values: Sequence[bytes]) -> bool:
+def is_current(packed: bytes, values: Sequence[bytes]) -> bool:
+    """Tell whether all values, which joined are the first argument, are of today's format."""
     return len(packed) == TOTALS.size * len(values) and set(packed[:: TOTALS.size]) == {TOTALS_FORMAT}
 
 

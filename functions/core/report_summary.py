@@ -51,6 +51,11 @@ class Summary:
             values = [value if value < _COARSE_FROM else value // _COARSE * _COARSE for value in values]
         self.hundredths.update(values)
 
+    def count(self, averages: Iterable[tuple[int, int]]) -> None:
+        """Take averages, in hundredths of an hour, and how many of the users have each."""
+        for value, users in averages:
+            self.hundredths[value if value < _COARSE_FROM else value // _COARSE * _COARSE] += users
+
     def merge(self, other: Summary) -> None:
         """Add the users of another one; nobody may be in both."""
         self.users += other.users

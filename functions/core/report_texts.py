@@ -36,6 +36,14 @@ class TableEncoder(Protocol):
 class TextEncoder(TableEncoder, Protocol):
     """An encoder whose slices are texts that can be kept, and put into a table of the same columns again."""
 
+    around: tuple[bytes, ...]
+    """What stands before, between and behind a row's values where those are written as they are."""
+    separator: bytes
+    """What stands between two rows."""
+
+    def writes_as_they_are(self, texts: bytes, starts: bytes, count: int) -> bool:
+        """Tell whether so many texts are, given joined, and with the first byte of each."""
+
     def text(self, columns: Sequence[Sequence[Any]]) -> bytes:
         """Return a slice as text, wherever it comes to stand; it has rows."""
 
@@ -46,7 +54,10 @@ class TextEncoder(TableEncoder, Protocol):
 class JsonArray:
     """A JSON array of objects."""
 
+    separator = b","
+
     def __init__(self, columns: Sequence[Column]) -> None:
+        self.around = _json_around(columns)
         self._kinds = [column.kind for column in columns]
         self._template = _json_template(columns) + b","
         self._first = True
@@ -58,6 +69,10 @@ class JsonArray:
     def rows(self, columns: Sequence[Sequence[Any]]) -> bytes:
         """Return objects, with a comma between those that there are."""
         return self.placed(self.text(columns)) if columns[0] else b""
+
+    def writes_as_they_are(self, texts: bytes, _: bytes, __: int) -> bool:
+        """Tell whether nothing is to be escaped."""
+        return _is_plain_json(texts)
 
     def text(self, columns: Sequence[Sequence[Any]]) -> bytes:
         """Return objects."""
@@ -78,7 +93,11 @@ class JsonArray:
 class JsonLines:
     """An object a line (NDJSON)."""
 
+    separator = b""
+
     def __init__(self, columns: Sequence[Column]) -> None:
+        *before, last = _json_around(columns)
+        self.around = (*before, last + b"\n")
         self._kinds = [column.kind for column in columns]
         self._template = _json_template(columns) + b"\n"
 
@@ -89,6 +108,10 @@ class JsonLines:
     def rows(self, columns: Sequence[Sequence[Any]]) -> bytes:
         """Return lines."""
         return self.text(columns)
+
+    def writes_as_they_are(self, texts: bytes, _: bytes, __: int) -> bool:
+        """Tell whether nothing is to be escaped."""
+        return _is_plain_json(texts)
 
     def text(self, columns: Sequence[Sequence[Any]]) -> bytes:
         """Return lines."""
@@ -109,7 +132,10 @@ class Csv:
     A text that a spreadsheet would take for a formula gets an apostrophe before it, as OWASP advises ("CSV Injection").
     """
 
+    separator = b""
+
     def __init__(self, columns: Sequence[Column]) -> None:
+        self.around = (b"", *[b","] * (len(columns) - 1), b"\r\n")
         self._columns = columns
         self._kinds = [column.kind for column in columns]
         self._template = b",".join(b"%b" for _ in columns) + b"\r\n"
@@ -121,6 +147,10 @@ class Csv:
     def rows(self, columns: Sequence[Sequence[Any]]) -> bytes:
         """Return lines."""
         return self.text(columns)
+
+    def writes_as_they_are(self, texts: bytes, starts: bytes, count: int) -> bool:
+        """Tell whether none is quoted, or taken for a formula."""
+        return _is_plain_csv(texts, starts, count)
 
     def text(self, columns: Sequence[Sequence[Any]]) -> bytes:
         """Return lines."""
@@ -137,6 +167,17 @@ class Csv:
 
 def _json_template(columns: Sequence[Column]) -> bytes:
     return b"{" + b",".join(b'"%b":%%b' % column.name.encode() for column in columns) + b"}"
+
+
+def _json_around(columns: Sequence[Column]) -> tuple[bytes, ...]:
+    quoted = (
+        b"{"
+        + b",".join(
+            b'"%b":%b' % (column.name.encode(), b'"%b"' if column.kind is Kind.TEXT else b"%b") for column in columns
+        )
+        + b"}"
+    )
+    return (*quoted.split(b"%b"),)
 
 
 def _filled(
@@ -167,11 +208,12 @@ class _HoursTexts(dict[int, bytes]):
 
 
 _USUAL_HUNDREDTHS: Final = 65_536
-_hours_text: Final = _HoursTexts().__getitem__
+hours_text: Final = _HoursTexts().__getitem__
+"""Returns hundredths of an hour in hours."""
 
 
 def _hours(values: Sequence[int]) -> list[bytes]:
-    return [*map(_hours_text, values)]
+    return [*map(hours_text, values)]
 
 
 def _lacks(text: bytes, special: bytes) -> bool:
@@ -182,9 +224,12 @@ def _lacks(text: bytes, special: bytes) -> bool:
 _JSON_ESCAPED: Final = bytes([*range(0x20), *b'"\\'])
 
 
+def _is_plain_json(text: bytes) -> bool:
+    return text.isalnum() or _lacks(text, _JSON_ESCAPED)
+
+
 def _json_strings(values: Sequence[bytes]) -> list[bytes]:
-    text = b"".join(values)
-    if not (text.isalnum() or _lacks(text, _JSON_ESCAPED)):
+    if not _is_plain_json(b"".join(values)):
         return [msgspec.json.encode(value.decode()) for value in values]
     return [b'"%b"' % value for value in values]
 
@@ -214,7 +259,7 @@ def _moment(moment_us: int) -> bytes:
 
 _JSON_TEXTS: Final[dict[Kind, Callable[[Sequence[Any]], Sequence[bytes]]]] = {
     Kind.TEXT: _json_strings,
-    Kind.HOURS: lambda values: _hours(values) if None not in values else [_or(_hours_text, v, b"null") for v in values],
+    Kind.HOURS: lambda values: _hours(values) if None not in values else [_or(hours_text, v, b"null") for v in values],
     Kind.COUNT: lambda values: _counts(values, b"null"),
     Kind.MOMENT: lambda values: [b"null" if value is None else b'"%b"' % _moment(value) for value in values],
 }
@@ -235,12 +280,14 @@ def _csv_text(value: bytes) -> bytes:
     return b'"%b"' % value.replace(b'"', b'""') if _CSV_QUOTED.search(value) else value
 
 
+def _is_plain_csv(text: bytes, starts: bytes, count: int) -> bool:
+    """Tell it of texts and the first byte of each, of which an empty text has none."""
+    return len(starts) == count and (text.isalnum() or (_lacks(text, _CSV_SPECIAL) and _lacks(starts, _FORMULA_STARTS)))
+
+
 def _csv_strings(values: Sequence[bytes]) -> Sequence[bytes]:
-    text = b"".join(values)
-    plain = text.isalnum() or (
-        _lacks(text, _CSV_SPECIAL) and _lacks(b"".join([value[:1] for value in values]), _FORMULA_STARTS)
-    )
-    return values if plain and b"" not in values else [_csv_text(value) for value in values]
+    starts = b"".join([value[:1] for value in values])
+    return values if _is_plain_csv(b"".join(values), starts, len(values)) else [_csv_text(value) for value in values]
 
 
 def _or(text: Callable[[int], bytes], value: int | None, missing: bytes) -> bytes:
@@ -249,7 +296,7 @@ def _or(text: Callable[[int], bytes], value: int | None, missing: bytes) -> byte
 
 _CSV_TEXTS: Final[dict[Kind, Callable[[Sequence[Any]], Sequence[bytes]]]] = {
     Kind.TEXT: _csv_strings,
-    Kind.HOURS: lambda values: _hours(values) if None not in values else [_or(_hours_text, v, b"") for v in values],
+    Kind.HOURS: lambda values: _hours(values) if None not in values else [_or(hours_text, v, b"") for v in values],
     Kind.COUNT: lambda values: _counts(values, b""),
     Kind.MOMENT: lambda values: [b"" if value is None else _moment(value) for value in values],
 }

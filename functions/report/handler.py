@@ -26,11 +26,12 @@ from functions.core.report_rows import rows_of_users
 from functions.report.events import answer_data, report_request
 from functions.report.formats import FORMATS, JSON, format_for, wants_page
 from functions.report.gate import Gate
-from functions.report.kept_texts import KeptTexts
+from functions.report.kernels import Kernels
 from functions.report.openapi import description_text
 from functions.report.page import page as people_page
 from functions.report.pseudonym_index import PseudonymIndex
 from functions.report.routes import Answer, route_of
+from functions.report.shard_texts import ShardTexts
 from functions.report.summaries import Summaries
 from functions.report.tables import columns_of, page_body, page_of, whole_rows, whole_table
 from functions.report.views import view_of
@@ -92,9 +93,10 @@ class ReportHandler:
         self._settings = settings
         self._gate = Gate(settings)
         self._store = ReportStore(settings)
-        self._summaries = Summaries(self._store)
+        self._kernels = Kernels()
+        self._summaries = Summaries(self._store, self._kernels)
         self._waiting = Waiting(settings, self._store)
-        self._kept = KeptTexts()
+        self._texts = ShardTexts(self._store, self._kernels)
         self._pseudonyms = PseudonymIndex(self._store)
         self._fresh: tuple[StoreState, bool, Freshness] | None = None
         self._answers = {
@@ -181,6 +183,7 @@ class ReportHandler:
         else:
             asked.state = await self._store.state(asked.view.merchant, merchants=merchants)
         asked.fresh = self._freshness(asked.state, asked.view)
+        self._kernels.prepare(asked.state.users)
         if asked.view.merchant is not None and not asked.view.bound and not asked.state.users:
             raise RequestRefusedError("no_such_merchant", "this merchant has no flyer in the report", status=404)
 
@@ -202,7 +205,7 @@ class ReportHandler:
             return known
         encoder = asked.format.encoder(columns_of(query))
         if query.limit is None:
-            return await self._streamed(asked, whole_table(self._store, state, view, query, encoder, self._kept), etag)
+            return await self._streamed(asked, whole_table(self._store, state, view, query, encoder, self._texts), etag)
         page = await page_of(self._store, state, view, query, query.limit)
         next_url = page.next_url(asked.path, asked.parameters)
         headers = {} if next_url is None else {"link": f'<{next_url}>; rel="next"'}

@@ -6,27 +6,41 @@ shows does, and only to the same view and question. It bounds its memory itself,
 
 from __future__ import annotations
 
+import mmap
 from collections import OrderedDict
-from dataclasses import dataclass
-from typing import Final
+from itertools import accumulate, pairwise
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 MOST_KEPT_BYTES: Final = 48_000_000
 """Of all parts together, packed: about a million users' averages as JSON."""
 
 
-@dataclass(frozen=True, slots=True)
 class KeptPart:
-    """One shard's part of one table."""
+    """One shard's part of one table.
 
-    version: object
-    rows: int
-    pieces: tuple[bytes, ...]
-    """Packed, in their order."""
+    In memory of its own: among what comes and goes while a table is made, it would leave holes that nothing else fits.
+    """
+
+    def __init__(self, version: object, rows: int, pieces: Sequence[bytes]) -> None:
+        """Take texts, packed and in their order."""
+        self.version = version
+        self.rows = rows
+        self._ends = [*accumulate(map(len, pieces))]
+        self._memory = mmap.mmap(-1, self.size_bytes)
+        self._memory.write(b"".join(pieces))
 
     @property
     def size_bytes(self) -> int:
-        """What it takes."""
-        return sum(map(len, self.pieces)) + 200
+        """What it takes: whole pages."""
+        return -(-max((1, *self._ends)) // mmap.PAGESIZE) * mmap.PAGESIZE
+
+    @property
+    def pieces(self) -> Iterator[bytes]:
+        """The packed texts."""
+        return (self._memory[start:end] for start, end in pairwise((0, *self._ends)))
 
 
 class KeptTexts:

@@ -88,8 +88,7 @@ class PseudonymIndex:
         self, shard: int, users: int, version: object, merchant: str | None, pseudonyms: Pseudonyms
     ) -> _Part:
         marked: dict[bytes, int] = {}  # a user may come twice where they are many
-        async for piece in self._store.pieces(shard, merchant, users):
-            names = [*piece]
+        async for names, _ in self._store.pieces(shard, merchant, users):
             for start in range(0, len(names), SLICE_USERS):
                 some = names[start : start + SLICE_USERS]
                 marked |= {name: _mark(pseudonyms.of(name)) for name in some}

@@ -15,7 +15,7 @@ from functions.core.report_rows import UserRows, rows_of_users
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 
-    from functions.adapters.redis_report import ReportStore, StoreState
+    from functions.adapters.redis_report import Averages, ReportStore, StoreState
     from functions.core.report_query import Filters, Order
     from functions.report.views import View
 
@@ -37,39 +37,39 @@ async def in_shards(
     """
     first = 0 if after is None else sharding.shard_of(after.decode(), len(state.shards))
 
-    async def blocks() -> AsyncGenerator[tuple[list[bytes], list[bytes]]]:
+    async def blocks() -> AsyncGenerator[Averages]:
         for shard in range(first, len(state.shards)):
             known = after if shard == first else None
             async for block in store.blocks(shard, view.merchant, state.shards[shard].users, known):
                 yield block
 
-    async with aclosing(_ahead(blocks())) as read:
+    async with aclosing(ahead(blocks())) as read:
         async for block in read:
-            for ids, values in _cut(*block):
+            for ids, values in cut(*block):
                 rows = filters.of(rows_of_users(ids, values))
                 if len(rows):
                     yield rows
 
 
 async def by_shard(
-    store: ReportStore, state: StoreState, view: View, filters: Filters, shards: Sequence[int]
-) -> AsyncGenerator[UserRows | None]:
-    """Yield rows as `in_shards` does, of these shards alone, and None at the end of each."""
+    store: ReportStore, state: StoreState, view: View, shards: Sequence[int]
+) -> AsyncGenerator[Averages]:
+    """Yield these shards' averages; the next shard is read meanwhile.
 
-    async def blocks() -> AsyncGenerator[tuple[list[bytes], list[bytes]]]:
+    Those of a shard come in one block and in no order, or where it is large in several in the order of the ids; at the
+    end of each shard comes a block of nobody.
+    """
+
+    async def blocks() -> AsyncGenerator[Averages]:
         for shard in shards:
-            async for block in store.blocks(shard, view.merchant, state.shards[shard].users):
-                yield block
+            async for block in store.unsorted(shard, view.merchant, state.shards[shard].users):
+                if block[0]:
+                    yield block
             yield [], []
 
-    async with aclosing(_ahead(blocks())) as read:
+    async with aclosing(ahead(blocks())) as read:
         async for block in read:
-            for ids, values in _cut(*block):
-                rows = filters.of(rows_of_users(ids, values))
-                if len(rows):
-                    yield rows
-            if not block[0]:
-                yield None
+            yield block
 
 
 async def first_rows(
@@ -87,9 +87,9 @@ async def first_rows(
     if after is not None:
         bound = (after.user_id if order.by_id else _sortable(after.value), after.user_id)
     worst: Any = None  # what the last of so many rows has come to be sorted by: who comes after it need not be kept
-    async with aclosing(_ahead(_pieces(store, state, view))) as read:
+    async with aclosing(ahead(_pieces(store, state, view))) as read:
         async for piece in read:
-            for ids, values in _sliced(piece):
+            for ids, values in cut(*piece):
                 rows = filters.of(rows_of_users(_shown(ids, view), values))
                 keys = _keys(rows, order)
                 if worst is not None:
@@ -121,17 +121,17 @@ async def in_id_order(
     if state.users > USERS_A_PASS:
         shard = max(range(len(state.shards)), key=lambda number: state.shards[number].users)
         ids: list[bytes] = []
-        async for piece in store.pieces(shard, view.merchant, state.shards[shard].users):
-            ids += piece
+        async for some, _ in store.pieces(shard, view.merchant, state.shards[shard].users):
+            ids += some
         names = sorted({*_shown(ids, view)})
         step = max(1, len(names) * USERS_A_PASS // state.users)
         bounds = names[step::step]
     ranges = [*pairwise([None, *bounds, None])]
     for low, high in reversed(ranges) if descending else ranges:
         held: dict[bytes, bytes] = {}
-        async with aclosing(_ahead(_pieces(store, state, view))) as read:
+        async with aclosing(ahead(_pieces(store, state, view))) as read:
             async for piece in read:
-                for some, values in _sliced(piece):
+                for some, values in cut(*piece):
                     held |= {
                         name: value
                         for name, value in zip(_shown(some, view), values, strict=True)
@@ -145,7 +145,7 @@ async def in_id_order(
                 yield rows
 
 
-async def _pieces(store: ReportStore, state: StoreState, view: View) -> AsyncGenerator[dict[bytes, bytes]]:
+async def _pieces(store: ReportStore, state: StoreState, view: View) -> AsyncGenerator[Averages]:
     for shard, shard_state in enumerate(state.shards):
         async for piece in store.pieces(shard, view.merchant, shard_state.users):
             yield piece
@@ -183,16 +183,13 @@ def _sortable(value: int | None) -> float:
     return math.inf if value is None else value
 
 
-def _sliced(block: dict[bytes, bytes]) -> Iterator[tuple[list[bytes], list[bytes]]]:
-    return _cut([*block], [*block.values()])
-
-
-def _cut(ids: list[bytes], values: list[bytes]) -> Iterator[tuple[list[bytes], list[bytes]]]:
+def cut(ids: list[bytes], values: list[bytes]) -> Iterator[Averages]:
+    """Yield averages in slices of what is worked on at a time."""
     for start in range(0, len(ids), SLICE_USERS):
         yield ids[start : start + SLICE_USERS], values[start : start + SLICE_USERS]
 
 
-async def _ahead(items: AsyncGenerator[_Item]) -> AsyncGenerator[_Item]:
+async def ahead(items: AsyncGenerator[_Item]) -> AsyncGenerator[_Item]:
     """Yield what a generator does, while it already prepares its next item."""
 
     async def following() -> _Item | None:

@@ -12,6 +12,7 @@ from functions.report.reading import SLICE_USERS
 
 if TYPE_CHECKING:
     from functions.adapters.redis_report import ReportStore, StoreState
+    from functions.report.kernels import Kernels
     from functions.report.views import View
 
 _MOST_KEPT: Final = 300_000
@@ -21,8 +22,9 @@ _MOST_KEPT: Final = 300_000
 class Summaries:
     """Reads summaries, and keeps those of shards as long as these stay at their versions."""
 
-    def __init__(self, store: ReportStore) -> None:
+    def __init__(self, store: ReportStore, kernels: Kernels) -> None:
         self._store = store
+        self._kernels = kernels
         self._kept: OrderedDict[tuple[str | None, int], tuple[object, Summary]] = OrderedDict()
         self._size = 0
 
@@ -50,9 +52,15 @@ class Summaries:
             self._kept.move_to_end((merchant, shard))
             return known[1]
         summary = Summary()
-        async for ids, values in self._store.blocks(shard, merchant, users):
-            for start in range(0, len(ids), SLICE_USERS):
-                summary.add(rows_of_users(ids[start : start + SLICE_USERS], values[start : start + SLICE_USERS]))
+        async for values in self._store.values(shard, merchant, users):
+            kernels = self._kernels.rows
+            part = None if kernels is None else await asyncio.to_thread(kernels.summary_of, values)
+            if part is not None:
+                summary.merge(part)
+                continue
+            for start in range(0, len(values), SLICE_USERS):
+                some = values[start : start + SLICE_USERS]
+                summary.add(rows_of_users(some, some))
                 await asyncio.sleep(0)
         self._keep((merchant, shard), version, summary)
         return summary

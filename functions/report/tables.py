@@ -10,15 +10,13 @@ from urllib.parse import urlencode
 import msgspec
 
 from functions.adapters import metrics
-from functions.adapters.compression import pack, unpack
 from functions.core.errors import RequestRefusedError
 from functions.core.report_columns import USER_COLUMN
 from functions.core.report_cursor import Position, read_cursor, write_cursor
 from functions.core.report_query import KEY_PARAMETERS, Order
 from functions.core.report_rows import joined
 from functions.core.report_texts import TextEncoder
-from functions.report.kept_texts import KeptPart
-from functions.report.reading import by_shard, first_rows, in_id_order, in_shards
+from functions.report.reading import first_rows, in_id_order, in_shards
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -30,7 +28,7 @@ if TYPE_CHECKING:
     from functions.core.report_rows import UserRows
     from functions.core.report_texts import TableEncoder
     from functions.report.formats import Format
-    from functions.report.kept_texts import KeptTexts
+    from functions.report.shard_texts import ShardTexts
     from functions.report.views import View
 
 MAX_SORTED_ROWS: Final = 50_000
@@ -48,7 +46,7 @@ def columns_of(query: TableQuery) -> list[Column]:
 
 
 async def whole_table(
-    store: ReportStore, state: StoreState, view: View, query: TableQuery, encoder: TableEncoder, kept: KeptTexts
+    store: ReportStore, state: StoreState, view: View, query: TableQuery, encoder: TableEncoder, texts: ShardTexts
 ) -> AsyncGenerator[bytes]:
     """Yield the bytes of a table of all users that are asked for.
 
@@ -57,9 +55,9 @@ async def whole_table(
     """
     order = order_of(query, view)
     if order is None and isinstance(encoder, TextEncoder):
-        async with aclosing(_texts(store, state, view, query, encoder, kept)) as texts:
+        async with aclosing(texts.of(state, view, query, encoder)) as made:
             yield encoder.begin()
-            async for text in texts:
+            async for text in made:
                 yield text
                 await asyncio.sleep(0)
             yield encoder.end()
@@ -77,31 +75,6 @@ async def whole_table(
             yield encoder.rows([rows.column(name) for name in query.fields])
             await asyncio.sleep(0)
     yield encoder.end()
-
-
-async def _texts(
-    store: ReportStore, state: StoreState, view: View, query: TableQuery, encoder: TextEncoder, kept: KeptTexts
-) -> AsyncGenerator[bytes]:
-    """Yield the texts of a table's slices, shard by shard; of shards that are kept without reading them again."""
-    question = f"{view.key()}|{query.key()}|{type(encoder).__name__}|{state.pipeline}"
-    versions = [(shard.version, state.generation) for shard in state.shards]
-    found = {shard: kept.find(question, shard, version) for shard, version in enumerate(versions)}
-    missing = [shard for shard, part in found.items() if part is None]
-    async with aclosing(by_shard(store, state, view, query.filters, missing)) as read:
-        for shard, part in found.items():
-            if part is not None:
-                metrics.report_rows.add(part.rows)
-                for piece in part.pieces:
-                    yield encoder.placed(unpack(piece))
-                continue
-            count, pieces = 0, []
-            while (rows := await anext(read)) is not None:
-                text = encoder.text([rows.column(name) for name in query.fields])
-                pieces.append(await asyncio.to_thread(pack, text))
-                count += len(rows)
-                yield encoder.placed(text)
-            metrics.report_rows.add(count)
-            kept.keep(question, shard, KeptPart(versions[shard], count, tuple(pieces)))
 
 
 async def _sorted_by_number(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mmap import PAGESIZE
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,7 +23,7 @@ USERS = {f"user{number}": (HOUR_S * (number % 9 + 1), 2) for number in range(300
 
 
 def part(version: object, size_bytes: int = 0) -> KeptPart:
-    """Return a part that takes so many bytes beyond its own."""
+    """Return a part of so many bytes, which takes whole pages."""
     return KeptPart(version, 1, (bytes(size_bytes),))
 
 
@@ -93,15 +94,15 @@ def test_a_part_of_another_version_is_none() -> None:
     assert [None, None, None] == [kept.find("q", 0, 4), kept.find("q", 1, 5), kept.find("r", 0, 5)]
 
 
-@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 4), st.integers(0, 3), st.integers(0, 4000))))
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 4), st.integers(0, 3), st.integers(0, 4 * PAGESIZE))))
 def test_it_never_holds_more_than_it_may(kept_in_turn: list[tuple[str, int, int, int]]) -> None:
     """Whatever is kept in whatever order; and what is found is what was kept last."""
-    kept = KeptTexts(10_000)
+    kept = KeptTexts(10 * PAGESIZE)
     last: dict[tuple[str, int], KeptPart] = {}
     for question, shard, version, size_bytes in kept_in_turn:
         last[question, shard] = part(version, size_bytes)
         kept.keep(question, shard, last[question, shard])
-        assert kept.held_bytes <= 10_000
+        assert kept.held_bytes <= 10 * PAGESIZE
     found = {key: kept.find(*key, given.version) for key, given in last.items()}
     assert kept.held_bytes == sum(each.size_bytes for each in found.values() if each is not None)
     assert all(each is None or each is last[key] for key, each in found.items())
@@ -109,20 +110,20 @@ def test_it_never_holds_more_than_it_may(kept_in_turn: list[tuple[str, int, int,
 
 def test_a_table_larger_than_all_room_does_not_push_itself_out() -> None:
     """What fits stays, and is found the next time too."""
-    kept = KeptTexts(3000)
+    kept = KeptTexts(3 * PAGESIZE)
     for _ in range(2):
         for shard in range(10):
             if kept.find("q", shard, 1) is None:
-                kept.keep("q", shard, part(1, 800))
+                kept.keep("q", shard, part(1, PAGESIZE))
 
     assert [True] * 3 + [False] * 7 == [kept.find("q", shard, 1) is not None for shard in range(10)]
 
 
 def test_a_new_question_takes_the_room_of_what_was_asked_longest_ago() -> None:
     """Part by part."""
-    kept = KeptTexts(3000)
+    kept = KeptTexts(2 * PAGESIZE)
     for question in ("old", "used", "new"):
-        kept.keep(question, 0, part(1, 1000))
+        kept.keep(question, 0, part(1, PAGESIZE))
         kept.find("used", 0, 1)
 
     assert [False, True, True] == [kept.find(question, 0, 1) is not None for question in ("old", "used", "new")]

@@ -110,10 +110,10 @@ class Shelf:
         self.names = [f"user-{number}".encode() for number in range(users)]
         self.reads = 0
 
-    async def pieces(self, *_: object) -> AsyncIterator[dict[bytes, bytes]]:
+    async def pieces(self, *_: object) -> AsyncIterator[tuple[list[bytes], list[bytes]]]:
         """Yield them."""
         self.reads += 1
-        yield dict.fromkeys(self.names, b"")
+        yield self.names, [b""] * len(self.names)
 
 
 async def found_twice(index: PseudonymIndex, merchant: str) -> list[str | None]:

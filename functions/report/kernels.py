@@ -1,0 +1,66 @@
+"""Arrow's kernels for a report of many users, imported beside other work once it is known that there are many."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import logging
+from typing import TYPE_CHECKING, Final, Protocol, cast
+
+from functions.adapters.heap import share_one_heap
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from functions.core.report_summary import Summary
+    from functions.core.report_texts import TextEncoder
+
+logger = logging.getLogger(__name__)
+
+MANY_USERS: Final = 100_000
+"""From so many on, the import (0.1 s and 50 MB) is worth it."""
+
+
+class SortedRows(Protocol):
+    """Users and their averages, in the order of the ids' bytes."""
+
+    def __len__(self) -> int: ...
+
+    def text(self, encoder: TextEncoder, start: int, rows: int) -> bytes:
+        """Return what the encoder, always the same one, makes of some rows' ids and averages; there are some."""
+
+
+class ArrowRows(Protocol):
+    """What functions/adapters/arrow_rows.py offers."""
+
+    def sorted_rows(self, ids: Sequence[bytes], values: Sequence[bytes]) -> SortedRows | None:
+        """Return users' rows; None where some value is not of the usual kind."""
+
+    def summary_of(self, values: Sequence[bytes]) -> Summary | None:
+        """Return the summary of users; None where some value is not of the usual kind."""
+
+
+class Kernels:
+    """Has them or not: who asks goes on without them until then."""
+
+    def __init__(self) -> None:
+        self._rows: ArrowRows | None = None
+        self.importing: asyncio.Future[None] | None = None
+        """Ends when they are there, or it is known that they cannot be."""
+
+    @property
+    def rows(self) -> ArrowRows | None:
+        """The kernels, where they are there."""
+        return self._rows
+
+    def prepare(self, users: int) -> None:
+        """Have them imported where there are so many users that they are worth it."""
+        if self.importing is None and users >= MANY_USERS:
+            share_one_heap()
+            self.importing = asyncio.ensure_future(asyncio.to_thread(self._import))
+
+    def _import(self) -> None:
+        try:
+            self._rows = cast("ArrowRows", importlib.import_module("functions.adapters.arrow_rows"))
+        except ImportError as e:
+            logger.warning("large reports take longer than they need to: %s", e)

@@ -1,0 +1,78 @@
+"""Reports of many users are made by Arrow's kernels, and say what they say without."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from functions.adapters.redis_report import ReportStore
+from functions.core.report_query import table_query
+from functions.core.report_texts import Csv, JsonArray, JsonLines, TextEncoder
+from functions.report import kernels
+from functions.report.kernels import Kernels
+from functions.report.shard_texts import ShardTexts
+from functions.report.summaries import Summaries
+from functions.report.tables import columns_of, whole_table
+from functions.report.views import View
+from tests.report.conftest import empty
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import redis
+
+    from functions.core.report_columns import Column
+    from functions.core.settings import Settings
+    from tests.report.conftest import Put
+
+USERS = {f"user{number}": (3600 * (number % 9) + 18 * number, number % 4) for number in range(500)}
+
+
+async def answers(
+    settings: Settings, used: Kernels, encoder_of: Callable[[Sequence[Column]], TextEncoder]
+) -> list[object]:
+    """Return the whole table, asked for twice, and the summary."""
+    store = ReportStore(settings)
+    texts, view, query = ShardTexts(store, used), View(), table_query({})
+    try:
+        state = await store.state()
+        found: list[object] = []
+        for _ in range(2):
+            pieces = whole_table(store, state, view, query, encoder_of(columns_of(query)), texts)
+            found.append(b"".join([piece async for piece in pieces]))
+        return [*found, await Summaries(store, used).of(state, view)]
+    finally:
+        await store.close()
+
+
+@pytest.mark.parametrize("encoder_of", [JsonArray, JsonLines, Csv])
+@pytest.mark.parametrize("odd", ["", 'a,"b"', "=1+1"])
+def test_tables_and_summaries_are_the_same(
+    report_settings: Settings,
+    put: Put,
+    raw_redis: redis.Redis,
+    monkeypatch: pytest.MonkeyPatch,
+    encoder_of: Callable[[Sequence[Column]], TextEncoder],
+    odd: str,
+) -> None:
+    """Whatever the ids are made of; also in a process that imports them only now."""
+    empty(raw_redis)
+    put({**USERS, odd: (3600, 1)})
+
+    async def both() -> tuple[list[object], list[object]]:
+        imported = Kernels()
+        imported.prepare(len(USERS))
+        assert imported.importing is None, "so few users are not worth it"
+        plain = await answers(report_settings, imported, encoder_of)
+        monkeypatch.setattr(kernels, "MANY_USERS", len(USERS))
+        imported.prepare(len(USERS))
+        assert imported.importing is not None
+        await imported.importing
+        assert imported.rows is not None
+        return plain, await answers(report_settings, imported, encoder_of)
+
+    plain, by_kernels = asyncio.run(both())
+    assert plain == by_kernels
+    assert plain[0] == plain[1]

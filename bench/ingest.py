@@ -36,7 +36,8 @@ _COMMON_CONFIGURATIONS: Final[Mapping[str, Mapping[str, str]]] = {
     "1 thread": {"THREADS": "1"},
 }
 _INGEST: Final = ("-m", "functions.server", "--host", "127.0.0.1", "--port", "{port}")
-_EMPTY: Final = (*("-m", "bench.ingest_sides.empty", "{port}"),)
+_EMPTY: Final = ("-m", "bench.ingest_sides.empty", "{port}")
+_FLOOR: Final = ("-m", "bench.ingest_sides.floor", "{port}")
 
 
 def run(rounds: int, seconds: int) -> None:
@@ -55,22 +56,26 @@ def _ingest_environment(store: EmbeddedValkey) -> dict[str, str]:
 def _rates(folder: Path, rounds: int, seconds: int) -> None:
     loads = defaultdict[str, list[_Load]](list)
     with ExitStack() as stack:
-        ours, theirs = (stack.enter_context(EmbeddedValkey(folder / name)) for name in ("ours", "theirs"))
+        ours, theirs, least = (
+            stack.enter_context(EmbeddedValkey(folder / name)) for name in ("ours", "theirs", "least")
+        )
         common = {
             name: stack.enter_context(served(_COMMON, {"FLYERTIME_REDIS_URL": theirs.url, **environment}))
             for name, environment in _COMMON_CONFIGURATIONS.items()
         }
         ingest = stack.enter_context(served(_INGEST, _ingest_environment(ours), "/healthz"))
         empty = stack.enter_context(served(_EMPTY, {}))
+        floor = stack.enter_context(served(_FLOOR, {"FLYERTIME_REDIS_URL": least.url}, body=b"[]"))
         for _ in range(rounds):
             for side, server in (*common.items(), ("empty", empty), ("ingest", ingest)):
                 loads[side].append(_load(server, "single", CONNECTIONS, seconds))
-            for side, script, prefer in (
-                ("batch", "batch", None),
-                ("batch_minimal", "batch", "return=minimal"),
-                ("list_minimal", "list", "return=minimal"),
+            for side, server, script, prefer in (
+                ("batch", ingest, "batch", None),
+                ("batch_minimal", ingest, "batch", "return=minimal"),
+                ("list_minimal", ingest, "list", "return=minimal"),
+                ("floor", floor, "batch", None),
             ):
-                batches = _load(ingest, script, BATCH_CONNECTIONS, seconds, prefer)
+                batches = _load(server, script, BATCH_CONNECTIONS, seconds, prefer)
                 loads[side].append(_Load(batches.per_s * BATCH_EVENTS, batches.processor_us / BATCH_EVENTS))
     rate = {side: statistics.median(load.per_s for load in some) for side, some in loads.items()}
     cost_us = {side: statistics.median(load.processor_us for load in some) for side, some in loads.items()}
@@ -92,6 +97,7 @@ def _rates(folder: Path, rounds: int, seconds: int) -> None:
         ingest_processor_us=cost_us["batch"], ingest_minimal_replies_processor_us=cost_us["batch_minimal"],
         ingest_list_in_one_event_processor_us=cost_us["list_minimal"],
         processor_ratio=cost_us["common"] / cost_us["batch"],
+        floor_events_per_s=rate["floor"], floor_processor_us=cost_us["floor"],
     )  # fmt: skip
     print_measured(
         "ingest_share_of_server", rate["ingest"] / rate["empty"], "ratio",

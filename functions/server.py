@@ -8,9 +8,10 @@ small reply costs a fifth less, all told (docs/benchmarks.md).
 from __future__ import annotations
 
 import argparse
+import ctypes
 import gc
 import os
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import uvicorn
 
@@ -26,10 +27,28 @@ KEEP_ALIVE_S: Final = 75
 """Longer than that of the proxies in front, so that none of them sends on a connection that has just been closed."""
 GRACEFUL_STOP_S: Final = 25
 """Shorter than the services' timeoutSeconds, which Kubernetes waits for."""
+KEPT_PIECE_BYTES: Final = 16 << 20
+"""Pieces of memory up to this size come from what is kept."""
+KEPT_FREE_BYTES: Final = 32 << 20
+"""Free memory that is kept."""
+_M_TRIM_THRESHOLD: Final = -1  # mallopt(3)
+_M_MMAP_THRESHOLD: Final = -3
+
+
+def keep_freed_memory() -> None:
+    """Have glibc keep what a request frees for the next one; where there is no glibc nothing changes.
+
+    By itself it gives large pieces back to the kernel and takes them again page by page: a twentieth of a batch's time.
+    """
+    libc: Any = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(_M_MMAP_THRESHOLD, KEPT_PIECE_BYTES)
+        libc.mallopt(_M_TRIM_THRESHOLD, KEPT_FREE_BYTES)
 
 
 def serve(app: str | ASGIApp, host: str, port: int) -> None:
     """Serve an app until SIGTERM or Ctrl-C, then finish what is under way."""
+    keep_freed_memory()
     # What a request makes dies with it by itself; looking for cycles among it after every 700 objects cost a tenth.
     gc.set_threshold(50_000, 20, 100)
     uvicorn.run(

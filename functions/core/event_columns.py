@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
@@ -66,13 +67,10 @@ class EventColumns:
 
     def places_by_shard(self, shards: int) -> dict[int, list[int]]:
         """Return the places of each shard's events."""
-        places: dict[int, list[int]] = {}
+        places = defaultdict[int, list[int]](list)
         for place, shard in enumerate(shards_of(self.user_ids, shards)):
-            if shard in places:
-                places[shard].append(place)
-            else:
-                places[shard] = [place]
-        return places
+            places[shard].append(place)
+        return dict(places)
 
 
 def picked(values: Sequence[Any], places: Sequence[int]) -> list[Any]:

@@ -84,8 +84,7 @@ async def write_events(
 
 def repeats_within(digests: Sequence[bytes | None]) -> dict[int, int]:
     """Return the places of events that repeat an earlier one of these, each with that one's place."""
-    known = [digest for digest in digests if digest is not None]
-    if len(set(known)) == len(known):
+    if len(set(digests)) == len(digests):
         return {}
     first: dict[bytes, int] = {}
     repeats: dict[int, int] = {}

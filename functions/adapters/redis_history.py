@@ -10,7 +10,6 @@ from functions.adapters.redis_client import translated_errors
 from functions.adapters.redis_layout import LAYOUT_FORMAT
 from functions.adapters.redis_shard import ShardStore
 from functions.core import shards as sharding
-from functions.core.errors import UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,19 +34,6 @@ class HistoryStore(ShardStore):
             pipe.execute()
         self.check_settled()
         return self.shards()
-
-    def check_settled(self) -> None:
-        """Check that the shards are not being laid out anew.
-
-        Raises:
-            UnavailableError: They are: the files and users of a shard may soon be another's.
-        """
-        with translated_errors():
-            resharding: Any = self._redis.hget(self.keys.layout, "resharding")
-        if resharding is not None:
-            raise UnavailableError(
-                "resharding", f"the store is being laid out with {resharding.decode()} shards: try again later"
-            )
 
     def now_ms(self) -> int:
         """Return the store's time in milliseconds since 1970; of a cluster some node's."""

@@ -15,6 +15,7 @@ from functions.adapters.redis_arguments import PackedArguments
 from functions.adapters.redis_client import load_script, translated_errors
 from functions.adapters.redis_layout import LAYOUT_FORMAT, check_layout, ledger_from
 from functions.core import shards as sharding
+from functions.core.errors import UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -120,6 +121,19 @@ class ShardStore:
         check_layout(int(held), int(version or LAYOUT_FORMAT), self._settings.shards)
         return int(held)
 
+    def check_settled(self) -> None:
+        """Check that the shards are not being laid out anew.
+
+        Raises:
+            UnavailableError: They are: the files and users of a shard may soon be another's.
+        """
+        with translated_errors():
+            resharding: Any = self._redis.hget(self.keys.layout, "resharding")
+        if resharding is not None:
+            raise UnavailableError(
+                "resharding", f"the store is being laid out with {resharding.decode()} shards: try again later"
+            )
+
     def ledger(self, shard: int) -> ShardLedger:
         """Return the shard's books; what is read and committed next is of the generation that is live then.
 
@@ -136,7 +150,7 @@ class ShardStore:
         """Return the shard's books when commits are let through, waiting for that while a rebuild switches to its own.
 
         Raises:
-            UnavailableError: The store does not answer.
+            UnavailableError: The store does not answer, or its shards are being laid out anew, which takes a while.
         """
         fence, since_s = 0, 0.0
         while True:
@@ -146,6 +160,7 @@ class ShardStore:
             if ledger.fence != fence:
                 fence, since_s = ledger.fence, time.monotonic()
             elif time.monotonic() - since_s >= FENCE_S:
+                self.check_settled()  # a resharding's fence is its own: the same command completes or undoes it
                 self.give_up_switch(fence)
                 self.lift_fence(shard, fence)
             time.sleep(_FENCE_POLL_S)

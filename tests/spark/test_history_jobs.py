@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -145,6 +146,26 @@ def test_a_backfill_killed_at_a_commit_counts_once(
 
     assert status == process.returncode
     assert 0 == run(backfill(tmp_path), kept).returncode
+    check_all(kept)
+
+
+@pytest.mark.parametrize("job", ["backfill", "rebuild"])
+def test_a_job_that_is_asked_to_stop_says_so_and_goes_on_when_started_again(
+    kept: Settings, server: EmbeddedValkey, tmp_path: Path, job: str
+) -> None:
+    """With SIGTERM, while Spark's tasks are at work."""
+    if job == "rebuild":
+        run(backfill(tmp_path), kept)
+    work = backfill(tmp_path) if job == "backfill" else command("rebuild", "--workers", "spark")
+
+    def stop(pid: int) -> list[int]:
+        os.kill(pid, signal.SIGTERM)
+        return []
+
+    process = kill_at(work, kept, server, 2, "after", stop)
+
+    assert 1 == process.returncode
+    assert 0 == run(work, kept).returncode
     check_all(kept)
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from functions.adapters import redis_shard
 from functions.adapters.redis_checks import CheckedStore
 from functions.adapters.redis_erasure import ErasureStore
 from functions.adapters.redis_resharding import ReshardingStore
@@ -22,6 +23,7 @@ from functions.core.events import Event
 from functions.core.packing import pack_events
 from functions.core.shards import shard_of
 from spark.erasing import erase
+from spark.folding import fold_shard
 from spark.keeping import archive_of, merge_files, needed_archive
 from spark.rebuilding import rebuild
 from spark.resharding import reshard
@@ -340,6 +342,32 @@ def test_nothing_else_works_on_shards_that_are_being_laid_out_anew(
         )
         assert (75, True) == (done.returncode, "being laid out with 8 shards" in done.stderr), command
     assert before == [store.archive_books(shard) for shard in range(4)]
+
+
+def test_a_run_that_waits_for_a_resharding_does_not_break_it_off(
+    kept: Settings,
+    store: ReshardingStore,
+    fill_log: Fill,
+    read_report: Read,
+    plain_report: Plain,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """After a while it says that it must wait, and leaves what it has for another run."""
+    monkeypatch.setattr(redis_shard, "FENCE_S", 0.05)
+    fill_log(kept, [EVENTS])
+    act = ReshardingStore.switch_to
+
+    def meanwhile(self: ReshardingStore, generation: int, shards: int | None = None) -> bool:
+        other = ReshardingStore(kept)
+        with pytest.raises(UnavailableError, match="being laid out with 3 shards"):
+            fold_shard(other, 0, "9-9", 100)
+        other.close()
+        return act(self, generation, shards)
+
+    monkeypatch.setattr(ReshardingStore, "switch_to", meanwhile)
+    reshard(kept, store, 3)
+
+    assert (3, plain_report(EVENTS)) == (store.shards(), read_report(kept))
 
 
 def test_an_erasure_that_a_resharding_overtakes_says_so(

@@ -24,6 +24,7 @@ from functions.adapters.redis_history import HistoryStore
 from functions.core import settings as settings_
 from functions.core.errors import MisconfiguredError
 from functions.core.events import FLYER_CLOSE, FLYER_EVENTS
+from spark import progress
 from spark.backfill_parts import merge_part, parts_of
 from spark.history_input import columns_from, files_of, read
 from spark.history_rows import checked
@@ -134,10 +135,11 @@ def backfill(
             latest_us=record["started_ms"] * 1000 + future_us if future_us else None,
             unit=source.unit,
         )
-        _count(_Work(rows, shards, store, worker_settings, settings.lateness_us is not None), result)
-        if result.rows_rejected and rejects:
-            result.rejects = f"{rejects.rstrip('/')}/{result.backfill}"
-            _write_rejects(rows, result.rejects)
+        with progress.shown(spark.sparkContext, "backfill"):
+            _count(_Work(rows, shards, store, worker_settings, settings.lateness_us is not None), result)
+            if result.rows_rejected and rejects:
+                result.rejects = f"{rejects.rstrip('/')}/{result.backfill}"
+                _write_rejects(rows, result.rejects)
         if files_of(spark, source.uri).digest != record["digest"]:
             raise MisconfiguredError(
                 "input_changed", f"{source.uri} changed while it was read: what was counted may be a mixture"

@@ -48,14 +48,16 @@ def _rebuild(given: argparse.Namespace, settings: Settings) -> int:
         finally:
             store.close()
     if with_spark:
-        from spark.session import start_context  # noqa: PLC0415  # PySpark, which the other way does without
+        from spark import progress  # noqa: PLC0415  # with PySpark, which the other way does without
+        from spark.session import start_context  # noqa: PLC0415  # as above
 
         try:
             with start_context(settings, "flyertime-rebuild") as context:
 
                 def spread(shards: Sequence[int], generation: int) -> Iterable[Built]:
                     tasks = context.parallelize([(shard, generation) for shard in shards], len(shards))
-                    built: list[Built] = tasks.mapPartitions(build_in_task).collect()
+                    with progress.shown(context, "rebuild"):
+                        built: list[Built] = tasks.mapPartitions(build_in_task).collect()
                     return built
 
                 result = rebuild(settings, spread)

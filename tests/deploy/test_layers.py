@@ -43,6 +43,7 @@ MAY_IMPORT = {
     "functions.__main__": {"functions.cli"},
     "spark": {
         "functions.core",
+        "functions.adapters.redis_arguments",
         "functions.adapters.redis_shard",
         "functions.adapters.redis_history",
         "functions.adapters.redis_archive",

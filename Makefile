@@ -23,6 +23,7 @@ run: setup $(VENV)/spark.jsa ## the whole pipeline on this machine until Ctrl-C
 test: setup ## all tests
 	@scripts/ensure-chromium
 	@command -v curl >/dev/null || scripts/apt-install curl curl
+	@command -v strace >/dev/null || scripts/apt-install strace strace || true # without it no power cut is tried
 	$(BIN)/python -m pytest
 
 lint: $(STAMP) ## ruff and mypy

@@ -122,7 +122,6 @@ def _load(server: Served, script: str, connections: int, seconds: int, prefer: s
 
 _DURABILITIES: Final[Mapping[str, tuple[str, str]]] = {
     "memory": ("everysec", "memory"),
-    "fsync_everysec": ("everysec", "fsync"),
     "fsync_always": ("always", "fsync"),
     "replicas": ("everysec", "replicas"),
 }

@@ -3,6 +3,9 @@
 WAIT and WAITAOF (https://valkey.io/commands/waitaof) wait for the writes of their own connection, and thereby for all
 that came before these. So they go right behind the appends, and an append that only found known events writes something
 small: a repeat is told only when what it repeats is as safe as was asked for.
+
+With ``appendfsync everysec`` Valkey (9.1 too) and Redis before 8 answer WAITAOF as soon as the file is written, and
+sync it up to a second later (https://github.com/redis/redis/pull/13793): there only ``always`` is good for fsync.
 """
 
 from __future__ import annotations
@@ -29,6 +32,8 @@ class Durability:
     def __init__(self, settings: Settings) -> None:
         self._fsync = settings.durability == FSYNC
         self._replicas = settings.durability_replicas
+        self.confirmed = not self._fsync
+        """Whether the store is known to say rightly what is on disk, where that is asked for."""
         self.closing: tuple[Any, ...] | None = None
         """The command behind the appends of a trip; None where memory is enough."""
         if settings.durability != MEMORY:
@@ -84,6 +89,22 @@ class Durability:
             "too_few_replicas",
             f"{have} replicas are connected, but FLYERTIME_DURABILITY_REPLICAS is {self._replicas}",
             retry_after_s=5,
+        )
+
+    def early(self, info: Any, config: Any) -> MisconfiguredError | None:
+        """Return what is wrong with a node that says too early that something is on disk, by its INFO and CONFIG GET.
+
+        A node that does not answer, or does not let our user ask, is taken at its word.
+        """
+        if not self._fsync or not isinstance(info, dict) or not isinstance(config, dict):
+            return None
+        waits = "valkey_version" not in info and str(info.get("redis_version", "")).partition(".")[0] >= "8"
+        if waits or config.get("appendfsync") != "everysec" or not info.get("aof_enabled"):
+            return None
+        return MisconfiguredError(
+            "durability_early",
+            "FLYERTIME_DURABILITY is fsync, but with appendfsync everysec this store says that something is on disk "
+            "before it is; set its appendfsync to always, or FLYERTIME_DURABILITY to replicas or memory",
         )
 
     def _command(self, timeout_ms: int) -> tuple[Any, ...]:

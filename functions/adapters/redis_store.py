@@ -128,6 +128,8 @@ class RedisStore:
             window: Number of the current dedupe window, the time divided by its length.
         """
         settings, closing = self._settings, self._durability.closing
+        if not self._durability.confirmed and (fault := await self._early()) is not None:
+            return [fault] * len(batches)
         digest_bytes = next((len(digest) for batch in batches for digest in batch.digests), 1)
         common = [2 * settings.dedupe_window_s, int(closing is not None), await self.shards(), digest_bytes]
         parts: list[tuple[Sequence[str], list[Any]]] = [
@@ -196,6 +198,8 @@ class RedisStore:
             for fault in asked:
                 if isinstance(fault, MisconfiguredError) or (fault is not None and all(asked)):
                     raise fault
+            if (early := await self._early()) is not None:
+                raise early
 
     @metrics.timed_trip("add_duplicates")
     async def add_duplicates(self, shard: int, events: int) -> None:
@@ -347,6 +351,14 @@ class RedisStore:
             if isinstance(reply, CrossSlotError):  # whose keys are of several shards has to know what they are on
                 raise reply
         return replies
+
+    async def _early(self) -> FlyertimeError | None:
+        """Return the fault of a node that says too early that something is on disk; remember where there is none."""
+        infos = await self._redis.on_each_node("INFO")
+        configs = await self._redis.on_each_node("CONFIG GET", "appendfsync")
+        faults = [self._durability.early(info, config) for info, config in zip(infos, configs, strict=True)]
+        self._durability.confirmed = not any(faults) and any(isinstance(info, dict) for info in infos)
+        return next(filter(None, faults), None)
 
     async def _each_node(self, *command: str) -> list[Any]:
         """Return the reply of every node that answers."""

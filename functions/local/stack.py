@@ -23,6 +23,7 @@ import httpx2
 from functions.adapters import cloud_events, spark_local
 from functions.core import event_types
 from functions.core.errors import MisconfiguredError, UnavailableError
+from functions.core.settings import FSYNC
 from functions.local.valkey import EmbeddedValkey
 
 if TYPE_CHECKING:
@@ -63,7 +64,10 @@ class Stack:
     ) -> None:
         self.folder = folder.resolve()
         self.urls = {target: f"http://127.0.0.1:{ports[target]}" for target in TARGETS}
-        self.valkey = EmbeddedValkey(self.folder / "valkey", port=ports["valkey"])
+        # What is to be on disk before it counts needs a store that does not answer before (docs/durability.md).
+        synced = os.environ.get("FLYERTIME_DURABILITY") == FSYNC
+        config = {"appendfsync": "always"} if synced else {}
+        self.valkey = EmbeddedValkey(self.folder / "valkey", port=ports["valkey"], config=config)
         self.runs_dir = self.folder / "runs"
         self._ports = ports
         self._ping_s = ping_s

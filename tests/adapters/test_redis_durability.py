@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import time
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 import redis
 
+from functions.adapters.redis_durability import Durability
 from functions.adapters.redis_store import RedisStore, ShardBatch
 from functions.core.errors import FlyertimeError, MisconfiguredError, UnavailableError
 from functions.core.events import Event
@@ -63,16 +66,72 @@ def test_memory_waits_for_nothing(never_synced: EmbeddedValkey) -> None:
     assert ["Appended", "Seen"] == append(settings, 1, 1)
 
 
-@pytest.mark.parametrize("appendfsync", ["everysec", "always"])
-def test_fsync_waits_for_the_disk(make_server: MakeServer, appendfsync: str) -> None:
-    """However the server does it; repeats are told then."""
-    with make_server({"appendfsync": appendfsync}) as server:
+def test_fsync_waits_for_the_disk(make_server: MakeServer) -> None:
+    """Repeats are told then."""
+    with make_server({"appendfsync": "always"}) as server:
         settings = settings_for(server, FSYNC, durability_timeout_s=5.0)
         run(settings, lambda store: store.ready(to_write=True))
 
         assert ["Appended", "Seen"] == append(settings, 1, 1)
         with redis.Redis.from_url(server.url) as client:
             assert [1, 0] == client.execute_command("WAITAOF", 1, 0, 1)
+
+
+def test_a_store_that_says_too_early_that_something_is_on_disk_is_the_operators_matter(make_server: MakeServer) -> None:
+    """Told by the probe and at each write, until it is set to sync each write; then the same process goes on."""
+    with make_server() as server, redis.Redis.from_url(server.url) as client:
+        if not says_too_early(client):
+            pytest.skip("this server waits for its sync once a second")
+        settings = settings_for(server, FSYNC)
+
+        async def use(store: RedisStore) -> Any:
+            with pytest.raises(MisconfiguredError, match="set its appendfsync to always"):
+                await store.ready(to_write=True)
+            batch = ShardBatch(0, ENTRY, 1, [b"x" * 12])
+            (refused,) = await store.append([batch], window=1)
+            client.config_set("appendfsync", "always")
+            (taken,) = await store.append([batch], window=1)
+            assert isinstance(refused, FlyertimeError)
+            return refused.code, type(taken).__name__
+
+        assert ("durability_early", "Appended") == run(settings, use)
+        client.config_set("appendfsync", "everysec")
+        assert ["Appended"] == append(settings_for(server, MEMORY), 9)
+
+
+def says_too_early(client: redis.Redis) -> bool:
+    """Tell whether we take a server for one whose WAITAOF does not wait for its sync once a second."""
+    config: Any = client.config_get("appendfsync")
+    durability = Durability(Settings(durability=FSYNC))
+    return durability.early(client.info(), config) is not None
+
+
+def test_what_a_server_is_taken_for_is_what_it_is(make_server: MakeServer) -> None:
+    """Syncs once a second cannot confirm five writes, each after the last was confirmed, within three seconds."""
+    with make_server() as server, redis.Redis.from_url(server.url) as client:
+        started_s = time.monotonic()
+        for number in range(5):
+            client.set("key", number)
+            assert [1, 0] == client.execute_command("WAITAOF", 1, 0, 10_000)
+
+        assert says_too_early(client) == (time.monotonic() - started_s < 3)
+
+
+@pytest.mark.parametrize(
+    ("info", "appendfsync", "early"),
+    [
+        ({"redis_version": "7.2.4", "server_name": "valkey", "valkey_version": "9.1.2"}, "everysec", True),
+        ({"redis_version": "7.4.1"}, "everysec", True),
+        ({"redis_version": "8.0.0"}, "everysec", False),
+        ({"redis_version": "7.4.1"}, "always", False),
+        ({"redis_version": "7.4.1"}, "no", False),
+    ],
+)
+def test_servers_are_known_by_name_and_version(info: dict[str, str], appendfsync: str, *, early: bool) -> None:
+    """Redis mended it in version 8; `no` confirms nothing ever."""
+    durability = Durability(Settings(durability=FSYNC))
+
+    assert early == (durability.early({**info, "aof_enabled": 1}, {"appendfsync": appendfsync}) is not None)
 
 
 def test_what_is_not_on_disk_in_time_is_to_be_sent_again_and_so_is_its_repeat(never_synced: EmbeddedValkey) -> None:
@@ -91,7 +150,7 @@ def test_what_is_not_on_disk_in_time_is_to_be_sent_again_and_so_is_its_repeat(ne
     ("config", "code", "hint"),
     [
         ({"appendonly": "no"}, "durability_off", "set its appendonly to yes"),
-        ({"rename-command": "WAITAOF GONE"}, "durability_unknown", "Redis 7.2 or Valkey"),
+        ({"rename-command": "WAITAOF GONE", "appendfsync": "always"}, "durability_unknown", "Redis 7.2 or Valkey"),
     ],
 )
 def test_a_store_that_cannot_sync_is_the_operators_matter(
@@ -157,4 +216,9 @@ def test_each_node_of_a_cluster_waits_for_its_own(redis_cluster: Any) -> None:
         batches = [ShardBatch(shard, ENTRY, 1, [b"x" * 12]) for shard in range(await store.shards())]
         return [[type(answer).__name__ for answer in await store.append(batches, window=1)] for _ in range(2)]
 
-    assert [["Appended"] * 12, ["Seen"] * 12] == run(settings, use)
+    with ExitStack() as stack:
+        for node in redis_cluster.nodes:
+            client = stack.enter_context(redis.Redis.from_url(node.url))
+            client.config_set("appendfsync", "always")
+            stack.callback(client.config_set, "appendfsync", "everysec")
+        assert [["Appended"] * 12, ["Seen"] * 12] == run(settings, use)

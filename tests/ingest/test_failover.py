@@ -140,7 +140,10 @@ def test_a_store_that_loads_its_file_is_waited_for(
 
 @pytest.mark.parametrize(
     ("config", "code"),
-    [({"appendonly": "no"}, "durability_off"), ({"rename-command": "WAITAOF GONE"}, "durability_unknown")],
+    [
+        ({"appendonly": "no"}, "durability_off"),
+        ({"rename-command": "WAITAOF GONE", "appendfsync": "always"}, "durability_unknown"),
+    ],
 )
 def test_a_store_that_cannot_give_what_was_asked_for_is_told_to_the_probe(
     make_server: MakeServer, serve_function: ServeFunction, batch: Any, config: dict[str, str], code: str

@@ -59,7 +59,11 @@ class Senders:
     @property
     def safe(self) -> int:
         """Events that their senders need not send again."""
-        return sum(bool(verdicts & _SAFE) for verdicts in list(self.told.values()))
+        return len(self.safe_names())
+
+    def safe_names(self) -> set[str]:
+        """Return the events that their senders need not send again."""
+        return {name for name in list(self.told) if self.told[name] & _SAFE}
 
     def wait_for(self, more: int) -> None:
         """Wait until so many more events are taken."""
@@ -123,7 +127,7 @@ class Senders:
         """Check the log against what the senders were told, event by event."""
         assert not self.faults, self.faults
         held = Counter(users_in_log(settings))
-        safe = {name for name, verdicts in self.told.items() if verdicts & _SAFE}
+        safe = self.safe_names()
         assert set() == safe - held.keys(), "accepted, and missing"
         assert {} == {name: count for name, count in held.items() if count > 1}, "counted twice"
         assert held.keys() == safe == self.told.keys()

@@ -26,6 +26,7 @@ from functions.core.report_rows import rows_of_users
 from functions.report.events import answer_data, report_request
 from functions.report.formats import FORMATS, JSON, format_for, wants_page
 from functions.report.gate import Gate
+from functions.report.kept_pages import KeptPages
 from functions.report.kernels import Kernels
 from functions.report.openapi import description_text
 from functions.report.page import page as people_page
@@ -97,6 +98,7 @@ class ReportHandler:
         self._summaries = Summaries(self._store, self._kernels)
         self._waiting = Waiting(settings, self._store)
         self._texts = ShardTexts(self._store, self._kernels)
+        self._kept_pages = KeptPages()
         self._pseudonyms = PseudonymIndex(self._store)
         self._fresh: tuple[StoreState, bool, Freshness] | None = None
         self._answers = {
@@ -162,7 +164,7 @@ class ReportHandler:
         state = await self._store.state(view.merchant)
         fresh = self._freshness(state, view)
         if wanted.rows and query.limit is not None:
-            page = await page_of(self._store, state, view, query, query.limit)
+            page = await page_of(self._store, state, view, query, query.limit, self._kept_pages)
             next_url = page.next_url(wanted.path, wanted.parameters)
             rows = page_body(page, query, JSON.encoder(columns_of(query)), next_url, fresh)
             data = answer_data(wanted, {}, rows, fresh.shown())
@@ -206,7 +208,7 @@ class ReportHandler:
         encoder = asked.format.encoder(columns_of(query))
         if query.limit is None:
             return await self._streamed(asked, whole_table(self._store, state, view, query, encoder, self._texts), etag)
-        page = await page_of(self._store, state, view, query, query.limit)
+        page = await page_of(self._store, state, view, query, query.limit, self._kept_pages)
         next_url = page.next_url(asked.path, asked.parameters)
         headers = {} if next_url is None else {"link": f'<{next_url}>; rel="next"'}
         if asked.format is JSON:

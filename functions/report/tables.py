@@ -16,6 +16,7 @@ from functions.core.report_cursor import Position, read_cursor, write_cursor
 from functions.core.report_query import KEY_PARAMETERS, Order
 from functions.core.report_rows import joined
 from functions.core.report_texts import TextEncoder
+from functions.report.kept_pages import AHEAD_ROWS, Stretch
 from functions.report.reading import first_rows, in_id_order, in_shards
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from functions.core.report_rows import UserRows
     from functions.core.report_texts import TableEncoder
     from functions.report.formats import Format
+    from functions.report.kept_pages import KeptPages
     from functions.report.shard_texts import ShardTexts
     from functions.report.views import View
 
@@ -111,7 +113,9 @@ class Page:
         return b"".join((encoder.begin(), rows, encoder.end()))
 
 
-async def page_of(store: ReportStore, state: StoreState, view: View, query: TableQuery, limit: int) -> Page:
+async def page_of(
+    store: ReportStore, state: StoreState, view: View, query: TableQuery, limit: int, kept: KeptPages
+) -> Page:
     """Return the page that is asked for, of so many rows at most.
 
     Raises:
@@ -121,30 +125,46 @@ async def page_of(store: ReportStore, state: StoreState, view: View, query: Tabl
     secret = state.pipeline.encode()
     after = None if query.after is None else read_cursor(query.after, question, secret)
     wanted = limit + 1
-    order = order_of(query, view)
-    if order is None:
-        rows, positions = await _first_in_shards(store, state, view, query, wanted, after)
-    else:
-        rows, positions = await first_rows(store, state, view, query.filters, order, wanted, after)
+    found = kept.find(question, _version_of(state), after, wanted)
+    if found is None:
+        stretch = await _stretch(store, state, view, query, wanted, after)
+        found = stretch.rows, stretch.positions
+        if len(stretch.rows) > wanted:
+            kept.keep(question, stretch)
+            found = stretch.rows.part(0, wanted), stretch.positions[:wanted]
+    rows, positions = found
     if len(rows) < wanted:
         return Page(rows, None)
     return Page(rows.part(0, limit), write_cursor(positions[limit - 1], question, secret))
 
 
-async def _first_in_shards(
+def _version_of(state: StoreState) -> object:
+    return (state.pipeline, state.generation, *(shard.version for shard in state.shards))
+
+
+async def _stretch(
     store: ReportStore, state: StoreState, view: View, query: TableQuery, wanted: int, after: Position | None
-) -> tuple[UserRows, list[Position]]:
+) -> Stretch:
+    """Return the rows that are wanted, and some that come after them."""
+    order = order_of(query, view)
+    if order is not None:
+        ahead = max(wanted, AHEAD_ROWS)
+        rows, positions = await first_rows(store, state, view, query.filters, order, ahead, after)
+        return Stretch(_version_of(state), after, rows, positions, whole=len(rows) < ahead)
     parts: list[UserRows] = []
     count = 0
+    whole = False
     slices = in_shards(store, state, view, query.filters, None if after is None else after.user_id)
     async with aclosing(slices) as read:
         async for rows in read:
             parts.append(rows)
             count += len(rows)
-            if count >= wanted:
+            if count >= wanted:  # no further for those ahead: a filter may leave few, which are then far
                 break
-    rows = joined(parts).part(0, wanted)
-    return rows, [Position(None, user_id) for user_id in rows.ids]
+        else:
+            whole = True
+    rows = joined(parts)
+    return Stretch(_version_of(state), after, rows, [Position(None, user_id) for user_id in rows.ids], whole)
 
 
 def page_body(page: Page, query: TableQuery, encoder: TableEncoder, next_url: str | None, fresh: Freshness) -> bytes:

@@ -45,6 +45,7 @@ def test_a_request_is_a_span_below_its_caller(settings: Settings, serve_function
     assert (TRACE, CALLER, [BEGUN]) == (spans["both"].trace_id, spans["both"].parent_id, spans["both"].links)
     assert (BEGUN, CALLER, []) == (spans["event"].trace_id, spans["event"].parent_id, spans["event"].links)
     assert "" == spans["neither"].parent_id
+    assert "/" == spans["neither"].attributes["url.path"]
     assert 404 == collector.named("flyertime-ingest", "GET")[0].attributes["http.response.status_code"]
     assert "hunter2" not in str(collector.spans)
     assert "secret-path" not in str(collector.spans)

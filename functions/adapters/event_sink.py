@@ -44,6 +44,9 @@ async def deliver(
         "cloudevents.event_id": event_id,
         "cloudevents.event_source": source,
         "cloudevents.event_type": event_type,
+        "cloudevents.event_spec_version": "1.0",
+        "messaging.operation.name": "send",
+        "messaging.operation.type": "send",
     }
     with spans.child(f"send {event_type}", "PRODUCER", attributes) as span:
         await _post(url, event_type, source, data, event_id, timeout_s, span.trace_context().traceparent)

@@ -131,6 +131,8 @@ class Tracing:
         attributes: dict[str, Any] = {"http.request.method": method, "http.response.status_code": status}
         if route != UNKNOWN:
             attributes["http.route"] = route
+            if "{" not in route:  # then the path says no more than the route does
+                attributes["url.path"] = route
         if exchange.event_id is not None:
             attributes["cloudevents.event_id"] = exchange.event_id
         if exchange.verdicts is not None:

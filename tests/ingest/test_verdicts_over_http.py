@@ -10,6 +10,7 @@ import pytest
 
 from functions.adapters.redis_shard import ShardStore
 from functions.core.packing import unpack_events
+from functions.core.shards import shard_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -69,6 +70,22 @@ def test_another_source_may_use_the_same_id(post_events: Callable[..., httpx2.Re
     replies = [post_events(structured(source=source)) for source in ("/a", "/b", "/a")]
 
     assert [["accepted"], ["accepted"], ["duplicate"]] == [verdicts(reply) for reply in replies]
+
+
+def test_a_name_given_to_another_user_too_is_told_apart_by_shard_alone(
+    post_events: Callable[..., httpx2.Response], structured: Any, app_event: Any
+) -> None:
+    """Names are to be unique, says CloudEvents: in one shard the second is a repeat, in another nobody notices."""
+    users: dict[int, list[str]] = {}
+    for number in range(40):
+        users.setdefault(shard_of(f"user{number}", 4), []).append(f"user{number}")
+    (first, same_shard, *_), (other_shard, *_) = list(users.values())[:2]
+
+    sent = [structured(data=app_event(user_id=user)) for user in (first, same_shard, other_shard)]
+
+    assert ["accepted", "duplicate", "accepted"] == [
+        post_events(event).json()["events"][0]["verdict"] for event in sent
+    ]
 
 
 def test_concurrent_repeats_count_once(

@@ -56,6 +56,9 @@ def test_a_request_its_write_the_signal_and_the_run_are_one_trace(
     assert {TRACE} == {span.trace_id for span in (request, write, signal, look)}
     assert (CALLER, request.span_id, request.span_id) == (request.parent_id, write.parent_id, signal.parent_id)
     assert OTHERS == request.links
+    assert ("send", "1.0") == tuple(
+        signal.attributes[name] for name in ("messaging.operation.type", "cloudevents.event_spec_version")
+    )
     assert {
         "http.request.method": "POST",
         "http.route": "/",

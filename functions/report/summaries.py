@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 _MOST_KEPT: Final = 300_000
 """Different averages, of all shards' summaries together, that are kept; each takes about 0.1 KB."""
 
+_READ_AT_ONCE: Final = 3
+"""Shards whose values are held at a time."""
+
 
 class Summaries:
     """Reads summaries, and keeps those of shards as long as these stay at their versions."""
@@ -25,15 +28,22 @@ class Summaries:
     def __init__(self, store: ReportStore, kernels: Kernels) -> None:
         self._store = store
         self._kernels = kernels
+        self._few = asyncio.Semaphore(_READ_AT_ONCE)
         self._kept: OrderedDict[tuple[str | None, int], tuple[object, Summary]] = OrderedDict()
         self._size = 0
 
     async def of(self, state: StoreState, view: View) -> Summary:
         """Return the summary of a view."""
+        parts = await asyncio.gather(
+            *(
+                self._of_shard(shard, view.merchant, held.users, (held.version, state.generation))
+                for shard, held in enumerate(state.shards)
+                if held.users
+            )
+        )
         total = Summary()
-        for shard, held in enumerate(state.shards):
-            if held.users:
-                total.merge(await self._of_shard(shard, view.merchant, held.users, (held.version, state.generation)))
+        for part in parts:
+            total.merge(part)
         return total
 
     async def of_merchant(self, state: StoreState, merchant: str) -> Summary:
@@ -51,6 +61,12 @@ class Summaries:
         if known is not None and known[0] == version:
             self._kept.move_to_end((merchant, shard))
             return known[1]
+        async with self._few:
+            summary = await self._read(shard, merchant, users)
+        self._keep((merchant, shard), version, summary)
+        return summary
+
+    async def _read(self, shard: int, merchant: str | None, users: int) -> Summary:
         summary = Summary()
         async for values in self._store.values(shard, merchant, users):
             kernels = self._kernels.rows
@@ -62,7 +78,6 @@ class Summaries:
                 some = values[start : start + SLICE_USERS]
                 summary.add(rows_of_users(some, some))
                 await asyncio.sleep(0)
-        self._keep((merchant, shard), version, summary)
         return summary
 
     def _keep(self, key: tuple[str | None, int], version: object, summary: Summary) -> None:

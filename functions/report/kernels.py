@@ -41,23 +41,23 @@ class ArrowRows(Protocol):
 
 
 class Kernels:
-    """Has them or not: who asks goes on without them until then."""
+    """Has them, or not."""
 
     def __init__(self) -> None:
         self._rows: ArrowRows | None = None
-        self.importing: asyncio.Future[None] | None = None
-        """Ends when they are there, or it is known that they cannot be."""
+        self._importing: asyncio.Future[None] | None = None
 
-    @property
-    def rows(self) -> ArrowRows | None:
-        """The kernels, where they are there."""
+    async def ready(self) -> ArrowRows | None:
+        """Return them, once an import that is under way has ended; None: go on without."""
+        if self._importing is not None:
+            await asyncio.shield(self._importing)
         return self._rows
 
     def prepare(self, users: int) -> None:
         """Have them imported where there are so many users that they are worth it."""
-        if self.importing is None and users >= MANY_USERS:
+        if self._importing is None and users >= MANY_USERS:
             share_one_heap()
-            self.importing = asyncio.ensure_future(asyncio.to_thread(self._import))
+            self._importing = asyncio.ensure_future(asyncio.to_thread(self._import))
 
     def _import(self) -> None:
         try:

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from functions.report.kernels import Kernels
     from functions.report.views import View
 
-_SLICE_ROWS: Final = 16_000
+_SLICE_ROWS: Final = 8_000
 """Rows that are written at a time by Arrow's kernels."""
-_PACKED_BEHIND: Final = 4
+_PACKED_BEHIND: Final = 2
 """Slices that may have been sent and still be held, as they are not packed yet."""
 
 
@@ -85,7 +85,9 @@ class ShardTexts:
                 if not block[0]:
                     yield 0, b""
                     continue
-                kernels = self._kernels.rows if query.fields == DEFAULT_FIELDS and query.filters == Filters() else None
+                kernels = None
+                if query.fields == DEFAULT_FIELDS and query.filters == Filters():
+                    kernels = await self._kernels.ready()
                 rows = None if kernels is None else await asyncio.to_thread(kernels.sorted_rows, *block)
                 if rows is not None:
                     for column in block:

@@ -69,7 +69,7 @@ class Summaries:
     async def _read(self, shard: int, merchant: str | None, users: int) -> Summary:
         summary = Summary()
         async for values in self._store.values(shard, merchant, users):
-            kernels = self._kernels.rows
+            kernels = await self._kernels.ready()
             part = None if kernels is None else await asyncio.to_thread(kernels.summary_of, values)
             if part is not None:
                 summary.merge(part)

@@ -57,20 +57,18 @@ def test_tables_and_summaries_are_the_same(
     encoder_of: Callable[[Sequence[Column]], TextEncoder],
     odd: str,
 ) -> None:
-    """Whatever the ids are made of; also in a process that imports them only now."""
+    """Whatever the ids are made of."""
     empty(raw_redis)
     put({**USERS, odd: (3600, 1)})
 
     async def both() -> tuple[list[object], list[object]]:
         imported = Kernels()
         imported.prepare(len(USERS))
-        assert imported.importing is None, "so few users are not worth it"
+        assert await imported.ready() is None, "so few users are not worth it"
         plain = await answers(report_settings, imported, encoder_of)
         monkeypatch.setattr(kernels, "MANY_USERS", len(USERS))
         imported.prepare(len(USERS))
-        assert imported.importing is not None
-        await imported.importing
-        assert imported.rows is not None
+        assert await imported.ready() is not None
         return plain, await answers(report_settings, imported, encoder_of)
 
     plain, by_kernels = asyncio.run(both())

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from functions.report.kernels import Kernels
     from functions.report.views import View
 
-_SLICE_ROWS: Final = 8_000
+_SLICE_ROWS: Final = 4_000
 """Rows that are written at a time by Arrow's kernels."""
 _PACKED_BEHIND: Final = 2
 """Slices that may have been sent and still be held, as they are not packed yet."""

@@ -8,13 +8,13 @@ small reply costs a fifth less, all told (docs/benchmarks.md).
 from __future__ import annotations
 
 import argparse
-import ctypes
 import gc
 import os
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import uvicorn
 
+from functions.adapters.heap import keep_freed_memory
 from functions.core import settings as settings_
 from functions.server_protocol import BoundedProtocol
 
@@ -27,23 +27,6 @@ KEEP_ALIVE_S: Final = 75
 """Longer than that of the proxies in front, so that none of them sends on a connection that has just been closed."""
 GRACEFUL_STOP_S: Final = 25
 """Shorter than the services' timeoutSeconds, which Kubernetes waits for."""
-KEPT_PIECE_BYTES: Final = 16 << 20
-"""Pieces of memory up to this size come from what is kept."""
-KEPT_FREE_BYTES: Final = 32 << 20
-"""Free memory that is kept."""
-_M_TRIM_THRESHOLD: Final = -1  # mallopt(3)
-_M_MMAP_THRESHOLD: Final = -3
-
-
-def keep_freed_memory() -> None:
-    """Have glibc keep what a request frees for the next one; where there is no glibc nothing changes.
-
-    By itself it gives large pieces back to the kernel and takes them again page by page: a twentieth of a batch's time.
-    """
-    libc: Any = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):
-        libc.mallopt(_M_MMAP_THRESHOLD, KEPT_PIECE_BYTES)
-        libc.mallopt(_M_TRIM_THRESHOLD, KEPT_FREE_BYTES)
 
 
 def serve(app: str | ASGIApp, host: str, port: int) -> None:

@@ -1,22 +1,40 @@
-"""The C library's heap, of which a process with many users' texts in threads needs one rather than one a thread."""
+"""How the C library's heap (mallopt(3)) keeps what is freed; where it is not glibc nothing changes."""
 
 from __future__ import annotations
 
 import ctypes
 from typing import Final
 
-_M_ARENA_MAX: Final = -8  # mallopt(3)
 _M_TRIM_THRESHOLD: Final = -1
-_KEPT_FREE_BYTES: Final = 4 << 20
-"""Free memory that is kept: less than functions/server.py has kept for processes that hold no tables."""
+_M_MMAP_THRESHOLD: Final = -3
+_M_ARENA_MAX: Final = -8
+
+_KEPT_PIECE_BYTES: Final = 16 << 20
+"""Pieces of memory up to this size come from what is kept."""
+_KEPT_FREE_BYTES: Final = 32 << 20
+_KEPT_FREE_WITH_TABLES_BYTES: Final = 4 << 20
+
+
+def keep_freed_memory() -> None:
+    """Keep what a request frees for the next one.
+
+    By itself glibc gives large pieces back to the kernel and takes them again page by page: a twentieth of a batch's
+    time.
+    """
+    _set(_M_MMAP_THRESHOLD, _KEPT_PIECE_BYTES)
+    _set(_M_TRIM_THRESHOLD, _KEPT_FREE_BYTES)
 
 
 def share_one_heap() -> None:
-    """Let threads that come allocate from the one heap, where this is glibc: what each keeps for itself adds up.
+    """Let threads that come allocate from one heap, and keep little that is free, for large tables.
 
-    And give back what is free at its end, so that a large report is not what the process holds ever after.
+    What each thread keeps for itself adds up, and a large report should not be what the process holds ever after.
     """
+    _set(_M_ARENA_MAX, 1)
+    _set(_M_TRIM_THRESHOLD, _KEPT_FREE_WITH_TABLES_BYTES)
+
+
+def _set(parameter: int, value: int) -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        mallopt(_M_ARENA_MAX, 1)
-        mallopt(_M_TRIM_THRESHOLD, _KEPT_FREE_BYTES)
+        mallopt(parameter, value)

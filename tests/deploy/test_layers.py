@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "functions.report": {"functions.core", "functions.adapters", "functions.report", "functions.serving"},
     "functions.serving": {"functions.core", "functions.adapters"},
     "functions.asgi": {"functions.core", "functions.adapters", "functions.serving"},
-    "functions.server": {"functions.core", "functions.server_protocol"},
+    "functions.server": {"functions.core", "functions.adapters.heap", "functions.server_protocol"},
     "functions.server_protocol": {
         "functions.adapters.bodies",
         "functions.adapters.metrics",

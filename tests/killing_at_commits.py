@@ -11,6 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from functions.adapters.redis_client import load_script
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -18,8 +20,10 @@ if TYPE_CHECKING:
     from functions.local.valkey import EmbeddedValkey
 
 ROOT: Final = Path(__file__).parent.parent
+_SCRIPT: Final = load_script("commit").text.encode()[:40]
+"""How the script begins that stands in each commit's transaction, and in no other one."""
 _EXEC: Final = b"*1\r\n$4\r\nEXEC\r\n"
-"""How a commit ends, in the store's protocol."""
+"""How a transaction ends, in the store's protocol."""
 
 
 def environment_of(settings: Settings, **more: str) -> dict[str, str]:
@@ -69,12 +73,15 @@ class Proxy:
         """Pass commands on and replies back; at the commit wanted, act."""
         hold = threading.Event()
         threading.Thread(target=self._replies, args=[store, client, hold], daemon=True).start()
-        tail = b""
+        tail, committing = b"", False
         with suppress(OSError):
             while data := client.recv(65536):
                 window = tail + data
-                commit_here = _EXEC in window
-                tail = b"" if commit_here else window[-64:]
+                committing |= _SCRIPT in window
+                ended = _EXEC in window
+                commit_here = committing and ended
+                committing &= not ended
+                tail = b"" if ended else window[-64:]
                 wanted = False
                 if commit_here:
                     with self._lock:

@@ -205,7 +205,10 @@ def _folded(folder: Path, events: int) -> Path:
             _timed("fold", url=valkey.url)
             with redis.Redis.from_url(valkey.url) as client:
                 client.bgrewriteaof()
+                deadline_s = time.monotonic() + 600
                 while client.info("persistence")["aof_rewrite_in_progress"]:
+                    if time.monotonic() > deadline_s:
+                        raise SystemExit("the store's append-only file is not rewritten")
                     time.sleep(0.1)
         making.rename(folded)
     return folded

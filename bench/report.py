@@ -195,7 +195,10 @@ def _memory(start: Callable[[str], AbstractContextManager[Served]], users: int) 
 def _settled_mb(pid: int) -> float:
     """Return what a process holds once it holds the same for half a second."""
     held_mb = [0.0] * 5
+    deadline_s = time.monotonic() + 60
     while len({*held_mb[-5:]}) > 1 or not held_mb[-1]:
+        if time.monotonic() > deadline_s:
+            raise SystemExit(f"the memory of process {pid} does not settle")
         time.sleep(0.1)
         held_mb.append(_memory_mb(pid, "VmRSS"))
     return held_mb[-1]

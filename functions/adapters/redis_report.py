@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import redis
-from redis.exceptions import NoScriptError
+from redis.exceptions import ClusterCrossSlotError, MovedError, NoScriptError
 
 from functions.adapters import metrics
 from functions.adapters.redis_client import load_script, translated_errors
 from functions.adapters.redis_layout import ledger_from
 from functions.adapters.redis_store import RedisStore
+from functions.adapters.redis_wire import Wire
 from functions.core import shards as sharding
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
     from functions.adapters.redis_cluster import AsyncClient
     from functions.core.ledger import ShardLedger
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 
 _STATE: Final = load_script("state")
 
+Command: TypeAlias = "tuple[str | int, ...]"
 Averages: TypeAlias = tuple[list[bytes], list[bytes]]
 """Ids of users, and their values."""
 
@@ -70,24 +74,40 @@ class StoreState:
         return sum(shard.users for shard in self.shards)
 
 
+@dataclass(slots=True)
+class _Recent:
+    """How the shards stood a moment ago."""
+
+    asked_s: float
+    read: object
+    """What the store said."""
+    state: StoreState
+
+
 class ReportStore(RedisStore):
     """All that the report asks of Redis."""
 
     def __init__(self, settings: Settings, client: AsyncClient | None = None) -> None:
         super().__init__(settings, client)
         self._redis.set_response_callback("HGETALL", _hash_of)
-        self._recent: dict[str | None, tuple[float, StoreState]] = {}
+        self._wire = Wire(self._redis.connection_pool)
+        self._recent: dict[str | None, _Recent] = {}
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._wire.close()
+        await super().close()
 
     async def recent_state(self, merchant: str | None) -> StoreState:
         """Return how the shards stood `RECENT_S` ago or later."""
-        read_s, state = self._recent.get(merchant, (0.0, None))
-        if state is None or time.monotonic() - read_s > RECENT_S:
+        known = self._recent.get(merchant)
+        if known is None or time.monotonic() - known.asked_s > RECENT_S:
             return await self.state(merchant)
-        return state
+        return known.state
 
     @metrics.timed_trip("report_state")
     async def state(self, merchant: str | None = None, *, merchants: bool = False) -> StoreState:
-        """Return how the shards stand, in one trip.
+        """Return how the shards stand, in one trip: the same object as before where nothing has changed.
 
         Args:
             merchant: Whose averages are asked for; None: those of all merchants together.
@@ -99,53 +119,85 @@ class ReportStore(RedisStore):
             keys = self.keys
             with translated_errors():
                 try:
-                    replies = await self._state_trip(keys, shards, merchant, merchants=merchants)
+                    held, (last_run, *rest, live) = await self._state_trip(keys, shards, merchant, merchants=merchants)
                 except NoScriptError:  # the store was restarted, or is new
                     await self._redis.on_each_node("SCRIPT LOAD", _STATE.text)
                     continue
-                generation = replies.pop()
                 if self._redis.topology.on:  # the nodes of a cluster answer in no order
-                    generation = await self._redis.hget(keys.layout, "generation")
-            if (generation := int(generation or 0)) == keys.generation:
+                    live = await self._redis.hget(keys.layout, "generation")
+            if (generation := int(live or 0)) == keys.generation:
                 break
             self.keys = sharding.Keys(self._settings.namespace, generation)
             shards = await self.shards_now()
-        last_run, *rest = replies[shards:]
+        read = (held, last_run, rest, generation, await self.pipeline())
+        known = self._recent.get(merchant)
+        if known is not None and known.read == read:
+            known.asked_s = asked_s
+            return known.state
         state = StoreState(
-            shards=tuple(_shard_state(shard, reply, merchant) for shard, reply in enumerate(replies[:shards])),
-            last_run={name.decode(): value.decode() for name, value in last_run[0][1].items()} if last_run else None,
+            shards=tuple(_shard_state(shard, reply, merchant) for shard, reply in enumerate(held)),
+            last_run=_texts(last_run[0][1]) if last_run else None,
             pipeline=await self.pipeline(),
-            generation=keys.generation,
-            merchants=tuple({name.decode(): int(version) for name, version in held.items()} for held in rest),
+            generation=generation,
+            merchants=tuple({name: int(version) for name, version in _texts(versions).items()} for versions in rest),
         )
         if len(self._recent) >= _MOST_RECENT:
             self._recent.clear()
-        self._recent[merchant] = asked_s, state
+        self._recent[merchant] = _Recent(asked_s, read, state)
         return state
 
     async def _state_trip(
         self, keys: sharding.Keys, shards: int, merchant: str | None, *, merchants: bool
-    ) -> list[Any]:
-        pipe = self._redis.pipeline(transaction=False)
-        for shard in range(shards):
-            names = [keys.ledger(shard), keys.events(shard), keys.versions(shard), keys.averages(shard, merchant)]
-            pipe.evalsha(_STATE.sha, len(names), *names, merchant or "")
-        pipe.xrevrange(keys.runs, count=1)
+    ) -> tuple[list[Any], list[Any]]:
+        """Return how each shard stands, and the replies to what is asked beside it."""
+        names = [
+            [keys.ledger(shard), keys.events(shard), keys.versions(shard), keys.averages(shard, merchant)]
+            for shard in range(shards)
+        ]
+        beside: list[Command] = [("XREVRANGE", keys.runs, "+", "-", "COUNT", 1)]
         if merchants:
-            for shard in range(shards):
-                pipe.hgetall(keys.versions(shard))
-        pipe.hget(keys.layout, "generation")  # last: it is deleted only after another one is live
+            beside += [("HGETALL", keys.versions(shard)) for shard in range(shards)]
+        beside.append(("HGET", keys.layout, "generation"))  # last: it is deleted only after another one is live
+        ask = self._ask_for_much if merchants else self._ask
+        if not self._redis.is_cluster:
+            with suppress(ClusterCrossSlotError):
+                together: Command = ("EVALSHA", _STATE.sha, 4 * shards, *chain.from_iterable(names), merchant or "")
+                held, *replies = await ask([together, *beside])
+                return held, replies
+            self._redis.take_for_cluster()
+        each: list[Command] = [("EVALSHA", _STATE.sha, 4, *four, merchant or "") for four in names]
+        replies = await ask([*each, *beside])
+        return [reply for (reply,) in replies[:shards]], replies[shards:]
+
+    async def _ask(self, commands: Sequence[Command]) -> list[Any]:
+        """Return the replies to commands, of which none is large, in one trip to each node."""
+        if not self._redis.is_cluster:
+            replies = await self._wire.ask(commands)
+            for reply in replies:
+                if isinstance(reply, MovedError):
+                    break
+                if isinstance(reply, redis.RedisError):
+                    raise reply
+            else:
+                return replies
+            self._redis.take_for_cluster()
+        pipe = self._redis.pipeline(transaction=False)
+        for command in commands:
+            pipe.execute_command(*command)
         return list(await pipe.execute())
 
-    async def _of_live(self, command_of: Callable[[sharding.Keys, int], tuple[str, ...]], **options: Any) -> Any:
+    async def _of_live(
+        self,
+        command_of: Callable[[sharding.Keys, int], Command],
+        ask: Callable[[Sequence[Command]], Awaitable[list[Any]]],
+    ) -> Any:
         """Return the reply to a command, made from keys and number of shards, of the live generation of the state."""
         while True:
             keys = self.keys
             with translated_errors():
-                pipe = self._redis.pipeline(transaction=False)
-                pipe.execute_command(*command_of(keys, await self.shards()), **options)
-                pipe.hget(keys.layout, "generation")  # last: it is deleted only after another one is live
-                reply, generation = await pipe.execute()
+                # Last the generation: it is deleted only after another one is live.
+                commands = [command_of(keys, await self.shards()), ("HGET", keys.layout, "generation")]
+                reply, generation = await ask(commands)
                 if self._redis.topology.on:  # the nodes of a cluster answer in no order
                     generation = await self._redis.hget(keys.layout, "generation")
             if int(generation or 0) == keys.generation:
@@ -153,22 +205,32 @@ class ReportStore(RedisStore):
             self.keys = sharding.Keys(self._settings.namespace, int(generation or 0))
             await self.shards_now()
 
+    async def _ask_for_much(self, commands: Sequence[Command]) -> list[Any]:
+        """Return the replies to commands as `_ask` does, on a connection that nobody else waits for."""
+        pipe = self._redis.pipeline(transaction=False)
+        for command in commands:
+            pipe.execute_command(*command, **_AS_IT_CAME)
+        return list(await pipe.execute())
+
     @metrics.timed_trip("report_user")
     async def value_of(self, user_id: str, merchant: str | None) -> bytes | None:
         """Return a user's value; None: there is none."""
         value: bytes | None = await self._of_live(
-            lambda keys, shards: ("HGET", keys.averages(sharding.shard_of(user_id, shards), merchant), user_id)
+            lambda keys, shards: ("HGET", keys.averages(sharding.shard_of(user_id, shards), merchant), user_id),
+            self._ask,
         )
         return value
 
     @metrics.timed_trip("report_shard")
     async def _whole(self, shard: int, merchant: str | None) -> Averages:
-        flat = await self._of_live(lambda keys, _: ("HGETALL", keys.averages(shard, merchant)), **_AS_IT_CAME)
+        flat = await self._of_live(lambda keys, _: ("HGETALL", keys.averages(shard, merchant)), self._ask_for_much)
         return flat[0::2], flat[1::2]
 
     @metrics.timed_trip("report_values")
     async def _all_values(self, shard: int, merchant: str | None) -> list[bytes]:
-        values: list[bytes] = await self._of_live(lambda keys, _: ("HVALS", keys.averages(shard, merchant)))
+        values: list[bytes] = await self._of_live(
+            lambda keys, _: ("HVALS", keys.averages(shard, merchant)), self._ask_for_much
+        )
         return values
 
     async def _scanned(self, shard: int, merchant: str | None, cursor: int) -> tuple[int, dict[bytes, bytes]]:
@@ -269,9 +331,13 @@ def _first(block: dict[bytes, bytes], count: int) -> dict[bytes, bytes]:
     return {name: block[name] for name in sorted(block)[:count]}
 
 
+def _texts(fields: Any) -> dict[str, str]:
+    """Return the fields of a hash or of an entry of a log, which the client may have made a dictionary of."""
+    pairs = fields.items() if isinstance(fields, dict) else zip(fields[0::2], fields[1::2], strict=True)
+    return {name.decode(): value.decode() for name, value in pairs}
+
+
 def _shard_state(shard: int, reply: Any, merchant: str | None) -> ShardState:
-    if isinstance(reply, redis.RedisError):
-        raise reply
     users, version, *books = reply
     ledger = ledger_from(shard, books)
     return ShardState(ledger, int(users), int(version or 0) if merchant is not None else ledger.version)

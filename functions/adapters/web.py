@@ -48,7 +48,7 @@ class _Prepared(Response):
     def __init__(self, status: int, body: bytes, headers: Sequence[tuple[bytes, bytes]]) -> None:
         self.status_code = status
         self.body = body
-        self.raw_headers = [*headers, (b"content-length", b"%d" % len(body))]
+        self.raw_headers = [*headers] if status == 304 else [*headers, (b"content-length", b"%d" % len(body))]
         self.background = None
 
 
@@ -67,6 +67,11 @@ def json_bytes_reply(body: bytes, status: int = 200, headers: Mapping[str, str] 
     if not headers:
         return _Prepared(status, body, _JSON)
     return Response(body, status, media_type="application/json", headers={**NO_STORE, **headers})
+
+
+def ready_reply(body: bytes, headers: Sequence[tuple[bytes, bytes]], status: int = 200) -> Response:
+    """Return a reply all of which is bytes already, its headers too but for its length."""
+    return _Prepared(status, body, headers)
 
 
 def empty_reply(status: int = 204, headers: Mapping[str, str] | None = None) -> Response:

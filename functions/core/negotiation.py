@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
@@ -52,7 +53,8 @@ def _quality(media_type: str, wishes: Sequence[Wish]) -> float:
     return 0.0
 
 
-def preferred_coding(accept_encoding: str | None, offered: Sequence[str]) -> str | None:
+@lru_cache(256)  # a client sends the same header each time
+def preferred_coding(accept_encoding: str | None, offered: tuple[str, ...]) -> str | None:
     """Return the content coding to use, among equals the one offered first; None: none, as where nothing is said."""
     if not accept_encoding:
         return None

@@ -130,6 +130,8 @@ def table_query(parameters: Mapping[str, str]) -> TableQuery:
     Raises:
         RequestRefusedError: One of them has no such meaning; the message says what would be right.
     """
+    if not parameters:
+        return _EVERYBODY
     limit = _whole(parameters, "limit")
     if limit is not None and not 1 <= limit <= MAX_LIMIT:
         raise _bad(f"limit must be 1 to {MAX_LIMIT}")
@@ -148,6 +150,9 @@ def table_query(parameters: Mapping[str, str]) -> TableQuery:
         after=parameters.get("after"),
         format=format_of(parameters),
     )
+
+
+_EVERYBODY: Final = TableQuery()
 
 
 def format_of(parameters: Mapping[str, str]) -> str | None:

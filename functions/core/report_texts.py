@@ -57,9 +57,9 @@ class JsonArray:
     separator = b","
 
     def __init__(self, columns: Sequence[Column]) -> None:
-        self.around = _json_around(columns)
+        self.around = _json_around(tuple(columns))
         self._kinds = [column.kind for column in columns]
-        self._template = _json_template(columns) + b","
+        self._template = _json_template(tuple(columns)) + b","
         self._first = True
 
     def begin(self) -> bytes:
@@ -96,10 +96,10 @@ class JsonLines:
     separator = b""
 
     def __init__(self, columns: Sequence[Column]) -> None:
-        *before, last = _json_around(columns)
+        *before, last = _json_around(tuple(columns))
         self.around = (*before, last + b"\n")
         self._kinds = [column.kind for column in columns]
-        self._template = _json_template(columns) + b"\n"
+        self._template = _json_template(tuple(columns)) + b"\n"
 
     def begin(self) -> bytes:
         """Return nothing."""
@@ -165,11 +165,13 @@ class Csv:
         return b""
 
 
-def _json_template(columns: Sequence[Column]) -> bytes:
+@lru_cache(256)
+def _json_template(columns: tuple[Column, ...]) -> bytes:
     return b"{" + b",".join(b'"%b":%%b' % column.name.encode() for column in columns) + b"}"
 
 
-def _json_around(columns: Sequence[Column]) -> tuple[bytes, ...]:
+@lru_cache(256)
+def _json_around(columns: tuple[Column, ...]) -> tuple[bytes, ...]:
     quoted = (
         b"{"
         + b",".join(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from functions.core.report_texts import TableEncoder
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Format:
     """One format of tables."""
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-from email.utils import formatdate
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl
 
@@ -12,9 +10,8 @@ from starlette.responses import Response
 
 from functions.adapters import cloud_events, web
 from functions.adapters.bodies import read_body
-from functions.adapters.compression import CODINGS, packed
+from functions.adapters.compression import CODINGS
 from functions.adapters.redis_report import ReportStore
-from functions.adapters.streaming import reply_from
 from functions.core import event_types
 from functions.core.errors import RequestRefusedError
 from functions.core.negotiation import preferred_coding
@@ -31,15 +28,16 @@ from functions.report.kernels import Kernels
 from functions.report.openapi import description_text
 from functions.report.page import page as people_page
 from functions.report.pseudonym_index import PseudonymIndex
+from functions.report.replies import Replies, Standing, encoded
 from functions.report.routes import Answer, route_of
 from functions.report.shard_texts import ShardTexts
 from functions.report.summaries import Summaries
-from functions.report.tables import columns_of, page_body, page_of, whole_rows, whole_table
+from functions.report.tables import columns_of, json_of_rows, page_body, page_of, whole_rows, whole_table
 from functions.report.views import view_of
 from functions.report.waiting import Waiting
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Sequence
+    from collections.abc import AsyncGenerator, Mapping, Sequence
 
     from starlette.requests import Request
 
@@ -53,7 +51,6 @@ if TYPE_CHECKING:
 
 _READ: Final = {"GET", "HEAD"}
 _MOST_PARAMETERS: Final = 32
-_VARY: Final = "accept, accept-encoding, authorization"
 _TABLES: Final = tuple(FORMATS.values())
 
 
@@ -61,30 +58,65 @@ class Asked:
     """One request, and what its answer is made from."""
 
     def __init__(
-        self, request: Request, path: str, route: Route, parts: dict[str, str], parameters: dict[str, str], view: View
+        self,
+        request: Request,
+        headers: Mapping[str, str],
+        path: str,
+        route: Route,
+        parts: dict[str, str],
+        parameters: dict[str, str],
+        view: View,
+        stall_s: float,
     ) -> None:
-        self.request = request
         self.path = path
         self.route = route
         self.parts = parts
         self.parameters = parameters
         self.view = view
-        offered = _TABLES if route.has_formats else (JSON,)
-        self.format = format_for(request.headers.get("accept"), format_of(self.parameters), offered)
-        self.coding = (
-            None
-            if self.format.packs_itself
-            else preferred_coding(request.headers.get("accept-encoding"), CODINGS)
+        self.format = format_for(
+            headers.get("accept"), format_of(self.parameters), _TABLES if route.has_formats else (JSON,)
+        )
+        self._coding = (
+            None if self.format.packs_itself else preferred_coding(headers.get("accept-encoding"), CODINGS)
         )  # fmt: skip
+        condition = headers.get("if-none-match")
+        self._replies = Replies(request.method, condition, self._coding, self.format.media_type, stall_s)
         self.waited: dict[str, str] = {}
         """What the reply says of having waited."""
-        self.state: StoreState
-        self.fresh: Freshness
+        self.standing: Standing
+
+    @property
+    def state(self) -> StoreState:
+        """How the store stood."""
+        return self.standing.state
+
+    @property
+    def fresh(self) -> Freshness:
+        """How fresh the answer is."""
+        return self.standing.fresh
 
     def tag(self, question: str, versions: Sequence[object]) -> str:
         """Return the ETag of the answer to a question, made from the shards at these versions."""
-        key = f"{self.route.name}|{self.view.key()}|{question}|{self.state.pipeline}|{self.state.generation}|{versions}"
-        return etag_of(key, f"{self.format.name}-{self.coding or 'plain'}")
+        state = self.standing.state
+        key = f"{self.route.name}|{self.view.key()}|{question}|{state.pipeline}|{state.generation}|{versions}"
+        return etag_of(key, f"{self.format.name}-{self._coding or 'plain'}")
+
+    def known(self, etag: str) -> Response | None:
+        """Return the 304 for an asker who has this representation already."""
+        return self._replies.known(etag, self._headers())
+
+    async def sent(self, body: bytes, etag: str, headers: Mapping[str, str] | None = None) -> Response:
+        """Return a reply whose body is there."""
+        return await self._replies.whole(body, etag, self._headers(headers))
+
+    async def streamed(self, pieces: AsyncGenerator[bytes], etag: str) -> Response:
+        """Return a reply whose body is still to be made."""
+        return await self._replies.streamed(pieces, etag, self._headers())
+
+    def _headers(self, more: Mapping[str, str] | None = None) -> Sequence[tuple[bytes, bytes]]:
+        if not self.waited and not more:
+            return self.standing.headers
+        return [*self.standing.headers, *encoded({**self.waited, **(more or {})})]
 
 
 class ReportHandler:
@@ -100,7 +132,7 @@ class ReportHandler:
         self._texts = ShardTexts(self._store, self._kernels)
         self._kept_pages = KeptPages()
         self._pseudonyms = PseudonymIndex(self._store)
-        self._fresh: tuple[StoreState, bool, Freshness] | None = None
+        self._standing: tuple[bool, Standing] | None = None
         self._answers = {
             Answer.USERS: self._users,
             Answer.USER: self._user,
@@ -120,7 +152,9 @@ class ReportHandler:
     async def handle(self, request: Request) -> Response:
         """Answer a request by its path."""
         # The raw path, since a user id may hold a slash, sent as %2F.
-        path = request.scope.get("raw_path", request.url.path.encode()).decode("ascii", "replace").partition("?")[0]
+        scope = request.scope
+        raw_path: bytes = scope["raw_path"] if "raw_path" in scope else request.url.path.encode()
+        path = raw_path.decode("ascii", "replace").partition("?")[0]
         if path.startswith(people_page.PREFIX):
             if path == people_page.CHART_PATH and request.method == "POST":
                 await self._admitted(request, _pairs_of(request))
@@ -139,19 +173,20 @@ class ReportHandler:
         if path in {"", "/"} and not request.scope["query_string"] and wants_page(request.headers.get("accept")):
             return people_page.home(request)
         pairs = _pairs_of(request)
+        headers = web.headers_of(request)
         if route.answer is Answer.DESCRIPTION:
             parameters_of(pairs, route.parameters)
             return _description(request)
         # Who asks comes first: a stranger learns nothing of what there is, or of what may be asked.
-        reader = await self._admitted(request, pairs)
+        reader = await self._gate.admit(headers.get("authorization"), _key_of(pairs))
         view = view_of(reader, parts.get("merchant_id"), self._settings.pseudonym_secret)
-        asked = Asked(request, path, route, parts, parameters_of(pairs, route.parameters), view)
-        asked.waited = await self._waiting.wait(request.headers)
+        parameters = parameters_of(pairs, route.parameters)
+        asked = Asked(request, headers, path, route, parts, parameters, view, self._settings.reader_stall_s)
+        asked.waited = await self._waiting.wait(headers)
         return await self._answers[route.answer](asked)
 
     async def _admitted(self, request: Request, pairs: Sequence[tuple[str, str]]) -> Reader:
-        key = next((value for name, value in pairs if name == "key"), None)
-        return await self._gate.admit(request.headers.get("authorization"), key)
+        return await self._gate.admit(request.headers.get("authorization"), _key_of(pairs))
 
     async def _event(self, request: Request) -> Response:
         """Answer a request for a report that comes as a CloudEvent with another one."""
@@ -162,7 +197,7 @@ class ReportHandler:
         query = table_query(parameters_of(wanted.parameters.items(), EVENT_PARAMETERS))
         await self._waiting.wait(request.headers)
         state = await self._store.state(view.merchant)
-        fresh = self._freshness(state, view)
+        fresh = self._standing_of(state, view).fresh
         if wanted.rows and query.limit is not None:
             page = await page_of(self._store, state, view, query, query.limit, self._kept_pages)
             next_url = page.next_url(wanted.path, wanted.parameters)
@@ -181,19 +216,20 @@ class ReportHandler:
 
     async def _read_state(self, asked: Asked, *, merchants: bool = False, recently: bool = False) -> None:
         if recently:
-            asked.state = await self._store.recent_state(asked.view.merchant)
+            state = await self._store.recent_state(asked.view.merchant)
         else:
-            asked.state = await self._store.state(asked.view.merchant, merchants=merchants)
-        asked.fresh = self._freshness(asked.state, asked.view)
-        self._kernels.prepare(asked.state.users)
-        if asked.view.merchant is not None and not asked.view.bound and not asked.state.users:
+            state = await self._store.state(asked.view.merchant, merchants=merchants)
+        asked.standing = self._standing_of(state, asked.view)
+        self._kernels.prepare(asked.standing.users)
+        if asked.view.merchant is not None and not asked.view.bound and not asked.standing.users:
             raise RequestRefusedError("no_such_merchant", "this merchant has no flyer in the report", status=404)
 
-    def _freshness(self, state: StoreState, view: View) -> Freshness:
-        if self._fresh is None or self._fresh[0] is not state or self._fresh[1] != view.bound:
+    def _standing_of(self, state: StoreState, view: View) -> Standing:
+        known = self._standing
+        if known is None or known[1].state is not state or known[0] != view.bound:
             fresh = freshness_of(state.ledgers, state.last_run, self._settings.max_age_s)
-            self._fresh = state, view.bound, fresh.for_one_merchant() if view.bound else fresh
-        return self._fresh[2]
+            known = self._standing = view.bound, Standing(state, fresh.for_one_merchant() if view.bound else fresh)
+        return known[1]
 
     async def _users(self, asked: Asked) -> Response:
         query = table_query(asked.parameters)
@@ -203,11 +239,11 @@ class ReportHandler:
         if query.limit is not None:
             versions.append(asked.fresh.shown())
         etag = asked.tag(query.key(), versions)
-        if known := self._known(asked, etag):
+        if known := asked.known(etag):
             return known
         encoder = asked.format.encoder(columns_of(query))
         if query.limit is None:
-            return await self._streamed(asked, whole_table(self._store, state, view, query, encoder, self._texts), etag)
+            return await asked.streamed(whole_table(self._store, state, view, query, encoder, self._texts), etag)
         page = await page_of(self._store, state, view, query, query.limit, self._kept_pages)
         next_url = page.next_url(asked.path, asked.parameters)
         headers = {} if next_url is None else {"link": f'<{next_url}>; rel="next"'}
@@ -215,18 +251,19 @@ class ReportHandler:
             body = page_body(page, query, encoder, next_url, asked.fresh)
         else:
             body = page.encoded(query, encoder)
-        return await self._sent(asked, body, etag, headers)
+        return await asked.sent(body, etag, headers)
 
     async def _user(self, asked: Asked) -> Response:
         query = table_query(asked.parameters)
         rows = await self._rows_of_user(asked, asked.parts["user_id"])
         if not rows:
             return web.problem_reply(404, "no_such_user", "this user has no two events on one flyer in the report")
-        columns = columns_of(query)
-        body = whole_rows(columns, [[rows.column(column.name)[0] for column in columns]], asked.format)
+        columns = [rows.column(name) for name in query.fields]
         if asked.format is JSON:
-            body = body[1:-1]  # the object alone
-        return await self._sent(asked, body, asked.tag(query.key(), [hashlib.sha256(body).hexdigest()]))
+            body = json_of_rows(query.fields).text(columns)  # the object alone
+        else:
+            body = whole_rows(columns, asked.format.encoder(columns_of(query)))
+        return await asked.sent(body, asked.tag(query.key(), (body,)))
 
     async def _rows_of_user(self, asked: Asked, user_id: str) -> UserRows:
         if asked.view.pseudonyms is None:
@@ -246,9 +283,9 @@ class ReportHandler:
             sorted(held.items()) if only is None else [held.get(only, 0)] for held in asked.state.merchants
         ]  # fmt: skip
         etag = asked.tag(str(self._settings.min_group_users), versions)
-        if known := self._known(asked, etag):
+        if known := asked.known(etag):
             return known
-        return await self._streamed(asked, self._merchant_rows(asked), etag)
+        return await asked.streamed(self._merchant_rows(asked), etag)
 
     async def _merchant_rows(self, asked: Asked) -> AsyncGenerator[bytes]:
         encoder = asked.format.encoder(MERCHANT_COLUMNS)
@@ -280,56 +317,13 @@ class ReportHandler:
         shown_books = None if asked.view.bound else books
         versions = [*(shard.version for shard in asked.state.shards), fresh, shown_books]
         etag = asked.tag(str(self._settings.min_group_users), versions)
-        if known := self._known(asked, etag):
+        if known := asked.known(etag):
             return known
         summary = await self._summaries.of(asked.state, asked.view)
         body = msgspec.json.encode(
             {**summary.shown(self._settings.min_group_users), "freshness": fresh, "ledger": shown_books}
         )
-        return await self._sent(asked, body, etag)
-
-    def _known(self, asked: Asked, etag: str) -> Response | None:
-        """Return the 304 for an asker who has this representation already."""
-        condition = asked.request.headers.get("if-none-match")
-        if condition and matches(etag, condition):
-            return Response(status_code=304, headers=self._headers(asked, etag))
-        return None
-
-    def _headers(self, asked: Asked, etag: str) -> dict[str, str]:
-        headers = {
-            "etag": etag,
-            "cache-control": "private, no-cache",
-            "vary": _VARY,
-            **asked.fresh.headers(),
-            **asked.waited,
-        }
-        changed_us = max((shard.version for shard in asked.state.shards), default=0)
-        if changed_us:
-            headers["last-modified"] = formatdate(changed_us // 1_000_000, usegmt=True)
-        return headers
-
-    async def _sent(self, asked: Asked, body: bytes, etag: str, headers: dict[str, str] | None = None) -> Response:
-        """Return a reply whose body is there."""
-
-        async def whole() -> AsyncGenerator[bytes]:
-            yield body
-
-        return self._known(asked, etag) or await self._streamed(asked, whole(), etag, headers)
-
-    async def _streamed(
-        self, asked: Asked, pieces: AsyncGenerator[bytes], etag: str, headers: dict[str, str] | None = None
-    ) -> Response:
-        all_headers = {**self._headers(asked, etag), **(headers or {})}
-        if asked.coding is not None:
-            pieces = packed(pieces, asked.coding)
-            all_headers["content-encoding"] = asked.coding
-        return await reply_from(
-            pieces,
-            all_headers,
-            media_type=asked.format.media_type,
-            head_only=asked.request.method == "HEAD",
-            stall_s=self._settings.reader_stall_s,
-        )
+        return await asked.sent(body, etag)
 
 
 def _description(request: Request) -> Response:
@@ -341,6 +335,10 @@ def _description(request: Request) -> Response:
     return Response(description_text(), media_type="application/json", headers=headers)
 
 
+def _key_of(pairs: Sequence[tuple[str, str]]) -> str | None:
+    return next((value for name, value in pairs if name == "key"), None)
+
+
 def _pairs_of(request: Request) -> list[tuple[str, str]]:
     """Return the query's names and values.
 
@@ -348,6 +346,8 @@ def _pairs_of(request: Request) -> list[tuple[str, str]]:
         RequestRefusedError: It is no query of UTF-8, or a very long one.
     """
     text = request.scope["query_string"].decode("latin-1")
+    if not text:
+        return []
     try:
         return parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=_MOST_PARAMETERS)
     except ValueError:

@@ -25,6 +25,9 @@ class Answer(Enum):
     """The OpenAPI description, which everybody may read."""
 
 
+_TABLES: Final = (Answer.USERS, Answer.USER, Answer.MERCHANTS)
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """One path template."""
@@ -40,7 +43,7 @@ class Route:
     @property
     def has_formats(self) -> bool:
         """Whether the answer is a table, which comes in every format."""
-        return self.answer in {Answer.USERS, Answer.USER, Answer.MERCHANTS}
+        return self.answer in _TABLES
 
 
 ROUTES: Final = (
@@ -60,17 +63,19 @@ ROUTES: Final = (
 )  # fmt: skip
 
 
+_TEMPLATES: Final = tuple((route, route.template.split("/")) for route in ROUTES)
+
+
 def route_of(path: str) -> tuple[Route, dict[str, str]] | None:
     """Return the route of a path as it was sent, and its parts by name, percent-decoded; None where there is none.
 
     An empty last part is a user's id, which may be empty; elsewhere a slash at the end counts for nothing.
     """
     try:
-        sent = [unquote(part, errors="strict") for part in path.split("/")]
+        sent = path.split("/") if "%" not in path else [unquote(part, errors="strict") for part in path.split("/")]
     except UnicodeDecodeError:
         return None
-    for route in ROUTES:
-        wanted = route.template.split("/")
+    for route, wanted in _TEMPLATES:
         given = sent[:-1] if len(sent) == len(wanted) + 1 and sent[-1] == "" else sent
         if len(given) != len(wanted):
             continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
@@ -15,7 +16,7 @@ from functions.core.report_columns import USER_COLUMN
 from functions.core.report_cursor import Position, read_cursor, write_cursor
 from functions.core.report_query import KEY_PARAMETERS, Order
 from functions.core.report_rows import joined
-from functions.core.report_texts import TextEncoder
+from functions.core.report_texts import JsonArray, TextEncoder
 from functions.report.kept_pages import AHEAD_ROWS, Stretch
 from functions.report.reading import first_rows, in_id_order, in_shards
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from functions.core.report_query import TableQuery
     from functions.core.report_rows import UserRows
     from functions.core.report_texts import TableEncoder
-    from functions.report.formats import Format
     from functions.report.kept_pages import KeptPages
     from functions.report.shard_texts import ShardTexts
     from functions.report.views import View
@@ -178,8 +178,12 @@ def page_body(page: Page, query: TableQuery, encoder: TableEncoder, next_url: st
     )
 
 
-def whole_rows(columns: Sequence[Column], rows: Sequence[Sequence[Any]], chosen: Format) -> bytes:
-    """Return a small table, given row by row, in a format."""
-    encoder = chosen.encoder(columns)
-    body = encoder.rows([*zip(*rows, strict=True)]) if rows else b""
-    return b"".join((encoder.begin(), body, encoder.end()))
+@lru_cache(64)
+def json_of_rows(fields: tuple[str, ...]) -> JsonArray:
+    """Return what writes rows with these fields as JSON objects."""
+    return JsonArray([USER_COLUMN[name] for name in fields])
+
+
+def whole_rows(columns: Sequence[Sequence[Any]], encoder: TableEncoder) -> bytes:
+    """Return a small table, given column by column, in a format."""
+    return b"".join((encoder.begin(), encoder.rows(columns), encoder.end()))

@@ -129,7 +129,7 @@ def test_a_304_reads_no_averages(report: httpx2.Client, put: Put, raw_redis: red
     assert 304 == report.get("/", headers={"if-none-match": etag}).status_code
 
     stats = raw_redis.info("commandstats")
-    assert (SHARDS, 1) == (stats["cmdstat_evalsha"]["calls"], stats["cmdstat_xrevrange"]["calls"] - SHARDS)
+    assert (1, 1) == (stats["cmdstat_evalsha"]["calls"], stats["cmdstat_xrevrange"]["calls"] - SHARDS)
     assert SHARDS == stats["cmdstat_hgetall"]["calls"], "the books, inside the script"
     assert 1 == stats["cmdstat_hget"]["calls"], "the generation"
     assert not {"cmdstat_hmget", "cmdstat_hscan"} & stats.keys()

@@ -27,33 +27,36 @@
 
 local ttl_s, waits, shards, size = ARGV[1], ARGV[2] == '1', ARGV[3], tonumber(ARGV[4])
 local BATCH = 1000 -- Lua passes a few thousand arguments at most
-local sub = string.sub
 
 local function append(part)
   local events_key, ledger_key, current = KEYS[5 * part + 1], KEYS[5 * part + 2], KEYS[5 * part + 4]
   local entry, events = ARGV[4 * part + 5], tonumber(ARGV[4 * part + 6])
   local duplicates, digests = tonumber(ARGV[4 * part + 7]), ARGV[4 * part + 8]
 
-  local laid_out = redis.call('HGET', ledger_key, 'shards') -- there since the first resharding
-  if laid_out and laid_out ~= shards then
+  local books = redis.call('HMGET', ledger_key, 'shards', 'folded', 'erased')
+  if books[1] and books[1] ~= shards then -- there since the first resharding
     return { 2 }
   end
 
   local count = #digests / size
-  local members = {}
-  for i = 1, count do
-    members[i] = sub(digests, (i - 1) * size + 1, i * size)
+  local batches = {} -- one call cuts a whole batch: half of what a call of string.sub for each would take
+  for from = 1, count, BATCH do
+    local many = math.min(BATCH, count - from + 1)
+    local members = { struct.unpack(string.rep('c' .. size, many), digests, (from - 1) * size + 1) }
+    members[many + 1] = nil -- the place behind the last one
+    batches[#batches + 1] = members
   end
 
   local known, seen = {}, { 0 }
   for window = 5 * part + 3, 5 * part + 5 do
-    if count > 0 and redis.call('EXISTS', KEYS[window]) == 1 then
-      for from = 1, count, BATCH do
-        local found = redis.call('SMISMEMBER', KEYS[window], unpack(members, from, math.min(from + BATCH - 1, count)))
+    local key = KEYS[window]
+    if count > 0 and (key == current or redis.call('EXISTS', key) == 1) then -- the current one nearly always exists
+      for number, members in ipairs(batches) do
+        local found, before = redis.call('SMISMEMBER', key, unpack(members)), (number - 1) * BATCH
         for i = 1, #found do
-          if found[i] == 1 and not known[from + i - 1] then
-            known[from + i - 1] = true
-            seen[#seen + 1] = from + i - 1
+          if found[i] == 1 and not known[before + i] then
+            known[before + i] = true
+            seen[#seen + 1] = before + i
           end
         end
       end
@@ -68,8 +71,8 @@ local function append(part)
   end
 
   local id = redis.call('XADD', events_key, '*', 'e', entry)
-  for from = 1, count, BATCH do
-    redis.call('SADD', current, unpack(members, from, math.min(from + BATCH - 1, count)))
+  for _, members in ipairs(batches) do
+    redis.call('SADD', current, unpack(members))
   end
   if count > 0 then
     redis.call('EXPIRE', current, ttl_s)
@@ -78,8 +81,7 @@ local function append(part)
   if duplicates > 0 then
     redis.call('HINCRBY', ledger_key, 'duplicate', duplicates)
   end
-  local gone = redis.call('HMGET', ledger_key, 'folded', 'erased')
-  local pending = accepted - tonumber(gone[1] or 0) - tonumber(gone[2] or 0)
+  local pending = accepted - tonumber(books[2] or 0) - tonumber(books[3] or 0)
   return { 1, id, pending - events, pending }
 end
 

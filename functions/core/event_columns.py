@@ -55,16 +55,6 @@ class EventColumns:
         self.flyer_ids += other.flyer_ids
         self.merchant_ids += other.merchant_ids
 
-    def at(self, places: Sequence[int]) -> EventColumns:
-        """Return the events at some places, in the order of the places."""
-        return EventColumns(
-            picked(self.moments_us, places),
-            picked(self.user_ids, places),
-            picked(self.events, places),
-            picked(self.flyer_ids, places),
-            picked(self.merchant_ids, places),
-        )
-
     def places_by_shard(self, shards: int) -> dict[int, list[int]]:
         """Return the places of each shard's events."""
         places = defaultdict[int, list[int]](list)
@@ -73,8 +63,9 @@ class EventColumns:
         return dict(places)
 
 
-def picked(values: Sequence[Any], places: Sequence[int]) -> list[Any]:
-    """Return the values at some places."""
+def picked(values: Sequence[Any], places: Sequence[int]) -> tuple[Any, ...]:
+    """Return the values at some places, in the order of the places."""
     if len(places) > 1:
-        return list(itemgetter(*places)(values))
-    return [values[place] for place in places]
+        values_there: tuple[Any, ...] = itemgetter(*places)(values)
+        return values_there
+    return tuple(values[place] for place in places)

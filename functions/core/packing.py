@@ -19,10 +19,10 @@ import struct
 import sys
 from array import array
 from contextlib import suppress
-from itertools import pairwise
+from itertools import accumulate, chain, pairwise
 from typing import TYPE_CHECKING, Final
 
-from functions.core.event_columns import EventColumns
+from functions.core.event_columns import EventColumns, picked
 from functions.core.events import Event
 
 if TYPE_CHECKING:
@@ -34,28 +34,30 @@ NULL_LENGTH: Final = 0xFFFF
 TEXT_COLUMNS: Final = ("user_id", "event", "flyer_id", "merchant_id")
 
 
-def pack_parts(events: EventColumns, bounds: Sequence[int]) -> list[bytes]:
-    """Return the log entries of stretches of these events, one for each two neighbours of ``bounds``.
+def pack_parts(events: EventColumns, parts: Sequence[Sequence[int]]) -> list[bytes]:
+    """Return a log entry for each part of these events.
 
-    Each column is encoded once and then cut: a shard's part of a write is often a few events, and what is done for each
-    part would cost more than what is done for each event.
+    Each column is put in order, measured and encoded once, and then cut: a shard's part of a write is often a few
+    events, and what is done for each part would cost more than what is done for each event.
 
     Args:
-        events: The events, those of an entry standing together.
-        bounds: Where each entry's events begin, and where the last one's end.
+        events: The events.
+        parts: The places of each entry's events among them, in the entry's order.
 
     Raises:
         UnicodeEncodeError: A text has a lone surrogate; `functions.core.events.decode_event` refuses such events.
     """
-    moments = _little_endian(array("q", events.moments_us))
-    columns = [
-        _pack_texts(texts, bounds)
+    order = tuple(chain.from_iterable(parts))
+    bounds = tuple(pairwise(accumulate(map(len, parts), initial=0)))
+    moments = _little_endian(array("q", picked(events.moments_us, order)))
+    (users, user), (names, name), (flyers, flyer), (merchants, merchant) = (
+        _pack_texts(picked(texts, order), bounds)
         for texts in (events.user_ids, events.events, events.flyer_ids, events.merchant_ids)
-    ]  # fmt: skip
+    )
     entries = []
-    for part, (start, end) in enumerate(pairwise(bounds)):
-        texts = [parts[part] for _, parts in columns]
-        lengths = [column_lengths[2 * start : 2 * end] for column_lengths, _ in columns]
+    for (start, end), *texts in zip(bounds, user, name, flyer, merchant, strict=True):
+        from_, to = 2 * start, 2 * end
+        lengths = users[from_:to], names[from_:to], flyers[from_:to], merchants[from_:to]
         header = HEADER.pack(FORMAT, end - start, *map(len, texts))
         entries.append(b"".join((header, moments[8 * start : 8 * end], *lengths, *texts)))
     return entries
@@ -64,7 +66,7 @@ def pack_parts(events: EventColumns, bounds: Sequence[int]) -> list[bytes]:
 def pack_events(events: Iterable[Event]) -> bytes:
     """Return the log entry that holds these events, in their order."""
     columns = EventColumns.of(events)
-    (entry,) = pack_parts(columns, (0, len(columns)))
+    (entry,) = pack_parts(columns, [range(len(columns))])
     return entry
 
 
@@ -118,20 +120,22 @@ def read_header(entry: bytes) -> tuple[int, tuple[int, int, int, int]]:
     return count, (user, event, flyer, merchant)
 
 
-def _pack_texts(texts: Sequence[str | None], bounds: Sequence[int]) -> tuple[bytes | bytearray, list[bytes]]:
+def _pack_texts(
+    texts: Sequence[str | None], bounds: Sequence[tuple[int, int]]
+) -> tuple[bytes | bytearray, list[bytes]]:
     """Return the lengths of texts, and the UTF-8 of each part joined."""
     with suppress(TypeError, ValueError):  # a null, or a text of more than 255 characters
-        joined = ["".join(texts[start:end]) for start, end in pairwise(bounds)]  # type: ignore[arg-type]  # as said
+        joined = ["".join(texts[start:end]) for start, end in bounds]  # type: ignore[arg-type]  # as said
         short = bytes(map(len, texts))  # type: ignore[arg-type]  # as said
         if all(map(str.isascii, joined)):  # characters are bytes, and nothing is encoded text by text
             wide = bytearray(2 * len(texts))
             wide[::2] = short
-            return wide, [part.encode() for part in joined]
+            return wide, list(map(str.encode, joined))
     encoded = [b"" if text is None else text.encode() for text in texts]
     lengths = array(
         "H", [NULL_LENGTH if text is None else len(utf8) for text, utf8 in zip(texts, encoded, strict=True)]
     )
-    return _little_endian(lengths), [b"".join(encoded[start:end]) for start, end in pairwise(bounds)]
+    return _little_endian(lengths), [b"".join(encoded[start:end]) for start, end in bounds]
 
 
 def _little_endian(values: array[int]) -> bytes:

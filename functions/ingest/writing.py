@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from itertools import accumulate, chain, pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from functions.adapters.redis_store import Appended, Seen, ShardBatch
@@ -103,18 +102,13 @@ def _batches(
     duplicates: Mapping[int, int],
 ) -> list[ShardBatch]:
     """Return what is to be written to each shard: the events at its places."""
-    order = list(chain.from_iterable(places.values()))
-    bounds = list(accumulate(map(len, places.values()), initial=0))
-    entries = pack_parts(events.at(order), bounds)
-    names = picked(digests, order)
-    if None in names:
-        known = [[name for name in names[start:end] if name is not None] for start, end in pairwise(bounds)]
-    else:
-        known = [names[start:end] for start, end in pairwise(bounds)]
-    return [
-        ShardBatch(shard, entry, len(here), known_here, duplicates[shard])
-        for (shard, here), entry, known_here in zip(places.items(), entries, known, strict=True)
-    ]
+    entries = pack_parts(events, list(places.values()))
+    batches = []
+    for (shard, here), entry in zip(places.items(), entries, strict=True):
+        names = picked(digests, here)
+        known = names if all(names) else [name for name in names if name is not None]
+        batches.append(ShardBatch(shard, entry, len(here), known, duplicates[shard]))
+    return batches
 
 
 def _log_failure(batch: ShardBatch, error: FlyertimeError) -> None:

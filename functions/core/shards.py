@@ -6,10 +6,14 @@ them together.
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
+
+try:
+    from isal.isal_zlib import crc32
+except ImportError:  # there is none for this machine: the same numbers, in three times the time
+    from zlib import crc32
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,12 +27,12 @@ def shard_of(user_id: str, shards: int) -> int:
 
     The same number as ``pmod(crc32(user_id), shards)`` in Spark SQL.
     """
-    return zlib.crc32(user_id.encode()) % shards
+    return crc32(user_id.encode()) % shards
 
 
 def shards_of(user_ids: Iterable[str], shards: int) -> list[int]:
     """Return the shard of each user, as `shard_of` does."""
-    return [crc32 % shards for crc32 in map(zlib.crc32, map(str.encode, user_ids))]
+    return [number % shards for number in map(crc32, map(str.encode, user_ids))]
 
 
 @dataclass(frozen=True, slots=True)

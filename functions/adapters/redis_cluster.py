@@ -244,7 +244,7 @@ class PackedPipeline(PlainPipeline):
         packed = [
             hiredis.pack_command((*args[0].split(), *args[1:])) for args, _ in commands
         ]  # CLIENT LIST is two words
-        await connection.send_packed_command([b"".join(packed)])
+        await _send(connection, b"".join(packed))
         replies: list[Any] = []
         for args, options in commands:
             try:
@@ -311,6 +311,28 @@ class AsyncPipeline(PackedPipeline):
                 client.topology.switch_on()
         await self.reset()  # type: ignore[no-untyped-call]  # without types
         return await client.transaction_trip(commands) if commands else []
+
+
+async def _send(connection: Any, packed: bytes) -> None:
+    """Send packed commands as the client does, only at once.
+
+    With a timeout the client sends from a task of its own (Python 3.11's ``wait_for``), which comes after all that the
+    loop has to do already: in ingest, after decoding whole batches, while the store has nothing to do.
+    """
+    if not connection.is_connected:
+        await connection.connect_check_health(check_health=False)
+    await connection.check_health()
+    try:
+        async with asyncio.timeout(connection.socket_timeout):
+            await connection._send_packed_command([packed])  # noqa: SLF001  # what the task would run
+    except TimeoutError:
+        await connection.disconnect(nowait=True)
+        raise exceptions.TimeoutError("the store takes nothing more") from None
+    except BaseException as e:
+        await connection.disconnect(nowait=True)  # part of a command may be out
+        if isinstance(e, OSError):
+            raise exceptions.ConnectionError("the connection broke while it was written to") from e
+        raise
 
 
 def address_of(pool: redis.ConnectionPool | redis.asyncio.ConnectionPool) -> Address:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from functions.adapters import cloud_events as cloud_events_
 from functions.core.errors import RequestRefusedError
-from functions.ingest.quick_decoding import quick_array, quick_batch, quick_binary
+from functions.ingest.quick_decoding import quick_array, quick_batch, quick_binary, quick_structured
 from functions.ingest.submissions import from_array, from_cloud_events
 
 if TYPE_CHECKING:
@@ -34,10 +34,10 @@ def cloud_events(
     quick = None
     if content_type.startswith(cloud_events_.BATCH_TYPE):
         if _is_plain(content_type, cloud_events_.BATCH_TYPE):
-            quick = quick_batch(body, limits, single=False, may_send=may_send)
+            quick = quick_batch(body, limits, may_send)
     elif content_type.startswith(cloud_events_.STRUCTURED_TYPE):
         if _is_plain(content_type, cloud_events_.STRUCTURED_TYPE):
-            quick = quick_batch(body, limits, single=True, may_send=may_send)
+            quick = quick_structured(body, limits, may_send)
     else:
         quick = quick_binary(headers, body, limits, may_send)
     if quick is not None:

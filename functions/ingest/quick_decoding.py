@@ -43,7 +43,7 @@ class _CloudEvent(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     id: _Name
     source: _Name
     type: _Name
-    data: _Data | list[_Data]
+    data: _Data
     datacontenttype: _JSON_TYPES | None = None
     time: str | None = None
     subject: _Name | None = None
@@ -51,9 +51,15 @@ class _CloudEvent(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     tracestate: _Name | None = None
 
 
+class _Structured(_CloudEvent, forbid_unknown_fields=True, gc=False):
+    """One that came by itself may hold a list."""
+
+    data: _Data | list[_Data]  # type: ignore[assignment]  # wider, and nobody has one for the other
+
+
 _decode_data: Final = msgspec.json.Decoder(_Data | list[_Data]).decode
 _decode_array: Final = msgspec.json.Decoder(list[_Data]).decode
-_decode_one: Final = msgspec.json.Decoder(_CloudEvent).decode
+_decode_one: Final = msgspec.json.Decoder(_Structured).decode
 _decode_batch: Final = msgspec.json.Decoder(list[_CloudEvent]).decode
 _NOT_QUICK: Final = (msgspec.DecodeError, UnicodeError, ValueError, OverflowError, RecursionError)
 
@@ -72,29 +78,36 @@ def quick_array(body: bytes, idempotency_key: str | None, limits: Limits) -> Sub
         return None
 
 
-def quick_batch(
-    body: bytes, limits: Limits, *, single: bool, may_send: Callable[[str], bool] | None = None
-) -> Submissions | None:
-    """Return the events of CloudEvents in structured mode, one or a batch."""
+def quick_structured(body: bytes, limits: Limits, may_send: Callable[[str], bool] | None = None) -> Submissions | None:
+    """Return the events of one CloudEvent in structured mode."""
     try:
-        events = [_decode_one(body)] if single else _decode_batch(body)
+        event = _decode_one(body)
+        if event.time is not None:
+            timestamps.parse_us(event.time)
+        if may_send is not None and not may_send(event.source):
+            return None
+        return _of_one(event.source, event.id, event.data, limits)
+    except _NOT_QUICK:
+        return None
+
+
+def quick_batch(body: bytes, limits: Limits, may_send: Callable[[str], bool] | None = None) -> Submissions | None:
+    """Return the events of CloudEvents in batched mode."""
+    try:
+        events = _decode_batch(body)
         times = [event.time for event in events if event.time is not None]
         if times:
             timestamps.parse_column_us(times)
-        sources = {event.source for event in events}
-        if may_send is not None and not all(map(may_send, sources)):
-            return None
-        rows: Sequence[_Data] = [event.data for event in events]  # type: ignore[misc]  # no list among them: see below
-        if list in set(map(type, rows)):
-            if not single:
-                return None
-            return _from_list(events[0].id, events[0].source, events[0].data, limits)  # type: ignore[arg-type]  # seen
+        sources = [event.source for event in events]
         ids = [event.id for event in events]
-        if len(sources) == 1:
-            digests = digests_of(events[0].source, ids)
+        if sources and sources.count(sources[0]) == len(sources):  # as nearly always
+            sources = sources[:1]
+            digests = digests_of(sources[0], ids)
         else:
             digests = list(chain.from_iterable(digests_of(event.source, (event.id,)) for event in events))
-        return Submissions(ids, _columns(rows, limits), digests)
+        if may_send is not None and not all(map(may_send, set(sources))):
+            return None
+        return Submissions(ids, _columns([event.data for event in events], limits), digests)
     except _NOT_QUICK:
         return None
 
@@ -119,16 +132,17 @@ def quick_binary(
             return None
         if may_send is not None and not may_send(source):
             return None
-        data = _decode_data(body)
-        if isinstance(data, list):
-            return _from_list(event_id, source, data, limits)
-        return Submissions((event_id,), _columns((data,), limits), digests_of(source, (event_id,)))
+        return _of_one(source, event_id, _decode_data(body), limits)
     except (KeyError, *_NOT_QUICK):
         return None
 
 
-def _from_list(event_id: str, source: str, rows: Sequence[_Data], limits: Limits) -> Submissions:
-    return Submissions(list_ids(event_id, len(rows)), _columns(rows, limits), list_digests(source, event_id, len(rows)))
+def _of_one(source: str, event_id: str, data: _Data | list[_Data], limits: Limits) -> Submissions:
+    """Return the events of one CloudEvent: one, or those of the list in its data."""
+    if isinstance(data, list):
+        ids, digests = list_ids(event_id, len(data)), list_digests(source, event_id, len(data))
+        return Submissions(ids, _columns(data, limits), digests)
+    return Submissions((event_id,), _columns((data,), limits), digests_of(source, (event_id,)))
 
 
 def _columns(rows: Sequence[_Data], limits: Limits) -> EventColumns:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from functions.adapters import cloud_events
 from functions.core.events import NO_LIMITS, Limits
-from functions.ingest.quick_decoding import quick_array, quick_batch, quick_binary
+from functions.ingest.quick_decoding import quick_array, quick_batch, quick_binary, quick_structured
 from functions.ingest.submissions import Submissions, from_array, from_cloud_events
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def strictly(headers: Mapping[str, str], body: bytes, limits: Limits) -> tuple[A
 def test_a_batch_taken_quickly_is_the_same_taken_strictly(events: list[dict[str, Any]], limits: Limits) -> None:
     """Whatever is in the batch."""
     body = json.dumps(events).encode()
-    if (quick := quick_batch(body, limits, single=False)) is not None:
+    if (quick := quick_batch(body, limits)) is not None:
         assert content(quick) == strictly(BATCH, body, limits)
 
 
@@ -75,7 +75,7 @@ def test_a_batch_taken_quickly_is_the_same_taken_strictly(events: list[dict[str,
 def test_an_event_taken_quickly_is_the_same_taken_strictly(event: dict[str, Any], limits: Limits) -> None:
     """Whatever is in the event."""
     body = json.dumps(event).encode()
-    if (quick := quick_batch(body, limits, single=True)) is not None:
+    if (quick := quick_structured(body, limits)) is not None:
         assert content(quick) == strictly(STRUCTURED, body, limits)
 
 
@@ -120,8 +120,8 @@ def test_what_senders_usually_send_is_taken_quickly(data: object) -> None:
     event = {**EVENT, "time": "2018-10-01T13:54:59.123Z", "datacontenttype": "application/json", "data": data}
     headers = {f"ce-{name}": "1.0" for name in ("specversion", "id", "source", "type")}
 
-    assert quick_batch(json.dumps(event).encode(), NO_LIMITS, single=True) is not None
-    assert quick_batch(json.dumps([EVENT, EVENT]).encode(), NO_LIMITS, single=False) is not None
+    assert quick_structured(json.dumps(event).encode(), NO_LIMITS) is not None
+    assert quick_batch(json.dumps([EVENT, EVENT]).encode(), NO_LIMITS) is not None
     assert quick_array(json.dumps([DATA]).encode(), None, NO_LIMITS) is not None
     assert (
         quick_binary({**headers, "content-type": "application/json"}, json.dumps(data).encode(), NO_LIMITS) is not None

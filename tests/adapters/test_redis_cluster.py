@@ -60,15 +60,15 @@ def test_an_append_is_one_trip_to_each_node(redis_cluster: EmbeddedCluster, monk
     """However many shards it is for."""
     settings = Settings(redis_url=redis_cluster.url, namespace="trips", shards=SHARDS)
     sent: list[int] = []
-    plain = redis.asyncio.Connection.send_packed_command
+    plain = redis.asyncio.Connection._send_packed_command
 
-    async def counted(self: Any, command: Any, check_health: bool = True) -> None:  # as theirs
+    async def counted(self: Any, command: Any) -> None:
         sent.append(self.port)
-        await plain(self, command, check_health)
+        await plain(self, command)
 
     async def use(store: RedisStore) -> list[str]:
         await append_everywhere(store, 1)
-        monkeypatch.setattr(redis.asyncio.Connection, "send_packed_command", counted)
+        monkeypatch.setattr(redis.asyncio.Connection, "_send_packed_command", counted)
         return await append_everywhere(store, 2)
 
     assert ["Appended"] * SHARDS == run(settings, use)

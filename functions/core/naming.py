@@ -36,14 +36,19 @@ def digests_of(source: str, ids: Iterable[str]) -> list[bytes]:
 
 
 def list_digests(source: str, name: str, events: int) -> list[bytes]:
-    """Return the digests of events that came as a list under one name; no event that came by itself has such a one."""
-    return _digests(f"{len(source)}#{source}", [f"{position}:{name}" for position in range(events)])
+    """Return the digests of events that came as a list under one name; no event that came by itself has such a one.
+
+    They are numbers in a row that begins at the digest of the list: one digest is made for all. That two rows of a
+    thousand meet is two thousand times as likely as that two digests are equal, and there are a thousandth as many
+    rows, so a thousand million events are as safe as if each had a digest of its own.
+    """
+    first = _first_of_list(source, name)
+    return [((first + position) % _DIGESTS).to_bytes(DIGEST_BYTES, "big") for position in range(events)]
 
 
 def list_digest(source: str, name: str, position: int) -> bytes:
     """Return the digest of one event of such a list."""
-    (digest,) = _digests(f"{len(source)}#{source}", [f"{position}:{name}"])
-    return digest
+    return ((_first_of_list(source, name) + position) % _DIGESTS).to_bytes(DIGEST_BYTES, "big")
 
 
 def item_of(event_id: str, place: object) -> tuple[str, int] | None:
@@ -56,6 +61,14 @@ def item_of(event_id: str, place: object) -> tuple[str, int] | None:
 
 
 _PLACE: Final = re.compile(r"0|[1-9][0-9]{0,8}")
+
+
+_DIGESTS: Final = 1 << 8 * DIGEST_BYTES
+
+
+def _first_of_list(source: str, name: str) -> int:
+    (digest,) = _digests(f"{len(source)}#{source}", (name,))
+    return int.from_bytes(digest, "big")
 
 
 def _digests(beginning: str, names: Iterable[str]) -> list[bytes]:

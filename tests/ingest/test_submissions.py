@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from functions.adapters.cloud_events import BATCH_TYPE, Received, Refused, decode
+from functions.core import naming
 from functions.core.errors import Fault, RequestRefusedError
 from functions.core.events import Limits
-from functions.core.naming import DIGEST_BYTES, digests_of, list_digests
+from functions.core.naming import DIGEST_BYTES, digests_of, list_digest, list_digests
 from functions.ingest.submissions import from_array, from_cloud_events
 from functions.ingest.writing import repeats_within
 
@@ -27,6 +28,25 @@ def test_digests_are_equal_only_for_equal_names(one: tuple[str, str, int], other
     """No two names share a digest by the way their parts are joined."""
     assert (one == other) == (digest_of(*one) == digest_of(*other))
     assert DIGEST_BYTES == len(digest_of(*one))
+
+
+@given(st.text(max_size=5), st.text(max_size=5), st.integers(1, 3000))
+def test_each_event_of_a_list_has_a_digest_of_its_own_with_and_without_the_others(
+    source: str, name: str, events: int
+) -> None:
+    """So one that is sent again by itself is the same as in its list."""
+    digests = list_digests(source, name, events)
+
+    assert events == len(set(digests))
+    assert digests[-1] == list_digest(source, name, events - 1)
+    assert {DIGEST_BYTES} == set(map(len, digests))
+
+
+def test_the_digests_of_a_list_go_on_behind_the_last_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row that begins near the end goes on at the beginning."""
+    monkeypatch.setattr(naming, "_first_of_list", lambda *_: 256**DIGEST_BYTES - 1)
+
+    assert [b"\xff" * DIGEST_BYTES, bytes(DIGEST_BYTES)] == list_digests("/s", "n", 2)
 
 
 def test_an_array_without_a_key_has_no_digests() -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import TYPE_CHECKING, Final
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final, overload
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 DIGEST_BYTES: Final = 12
 """96 bits: among a thousand million ids in a window, the chance that any two collide is below 10^-11."""
@@ -25,9 +26,36 @@ itself (as those that were rejected and then corrected are) is the same event as
 ``name#position``, its source that of the list, or `ARRAY_SOURCE`."""
 
 
-def list_ids(name: str, events: int) -> list[str]:
-    """Return what the events of a list are called that came under one name: ``name#position``."""
-    return [f"{name}#{position}" for position in range(events)]
+class ListIds(Sequence[str]):
+    """What the events of a list are called that came under one name: ``name#position``.
+
+    Each is made when it is asked for: a sender that wants no more than counts is told none of them.
+    """
+
+    __slots__ = ("_name", "_positions")
+
+    def __init__(self, name: str, events: int) -> None:
+        self._name = name
+        self._positions = range(events)
+
+    def __len__(self) -> int:
+        """Return the number of events."""
+        return len(self._positions)
+
+    def __iter__(self) -> Iterator[str]:
+        """Return all in order."""
+        beginning = f"{self._name}#"
+        return (f"{beginning}{position}" for position in self._positions)
+
+    @overload
+    def __getitem__(self, place: int) -> str: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[str]: ...
+    def __getitem__(self, place: int | slice) -> str | list[str]:
+        """Return one, or a stretch of them."""
+        if isinstance(place, slice):
+            return list(self)[place]
+        return f"{self._name}#{self._positions[place]}"
 
 
 def digests_of(source: str, ids: Iterable[str]) -> list[bytes]:

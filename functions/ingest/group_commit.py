@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from functions.adapters.exchange import Exchange
     from functions.ingest.submissions import Submissions
 
-GROUP_EVENTS: Final = 4_000
+GROUP_EVENTS: Final = 2_000
 """Requests are added to a write until it has this many events; bounds how long one script holds the store."""
 WRITERS: Final = 2
 """Writes under way at the same time: while the store works on one, the next is packed."""

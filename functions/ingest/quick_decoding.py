@@ -14,7 +14,7 @@ import msgspec
 
 from functions.core import timestamps
 from functions.core.event_columns import EventColumns
-from functions.core.naming import ARRAY_SOURCE, MAX_KEY_CHARACTERS, digests_of, list_digests, list_ids
+from functions.core.naming import ARRAY_SOURCE, MAX_KEY_CHARACTERS, ListIds, digests_of, list_digests
 from functions.ingest.submissions import Submissions
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def quick_array(body: bytes, idempotency_key: str | None, limits: Limits) -> Sub
             return None
         if idempotency_key is None:
             return Submissions([None] * len(rows), _columns(rows, limits), [None] * len(rows))
-        ids, digests = list_ids(idempotency_key, len(rows)), list_digests(ARRAY_SOURCE, idempotency_key, len(rows))
+        ids, digests = ListIds(idempotency_key, len(rows)), list_digests(ARRAY_SOURCE, idempotency_key, len(rows))
         return Submissions(ids, _columns(rows, limits), digests)
     except _NOT_QUICK:
         return None
@@ -140,7 +140,7 @@ def quick_binary(
 def _of_one(source: str, event_id: str, data: _Data | list[_Data], limits: Limits) -> Submissions:
     """Return the events of one CloudEvent: one, or those of the list in its data."""
     if isinstance(data, list):
-        ids, digests = list_ids(event_id, len(data)), list_digests(source, event_id, len(data))
+        ids, digests = ListIds(event_id, len(data)), list_digests(source, event_id, len(data))
         return Submissions(ids, _columns(data, limits), digests)
     return Submissions((event_id,), _columns((data,), limits), digests_of(source, (event_id,)))
 

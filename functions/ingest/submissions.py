@@ -16,11 +16,11 @@ from functions.core.naming import (
     ARRAY_SOURCE,
     MAX_KEY_CHARACTERS,
     POSITION,
+    ListIds,
     digests_of,
     item_of,
     list_digest,
     list_digests,
-    list_ids,
 )
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def from_cloud_events(
                 )
         elif isinstance(event.data, list):
             limits.check_number(len(event.data))
-            ids = list_ids(event.id, len(event.data))
+            ids = ListIds(event.id, len(event.data))
             digests = list_digests(event.source, event.id, len(event.data))
             for position, (event_id, digest, data) in enumerate(zip(ids, digests, event.data, strict=True)):
                 received_item = {**event.attributes, "id": event_id, "data": data}
@@ -169,7 +169,7 @@ def from_array(events: object, idempotency_key: str | None, limits: Limits = NO_
     ids: Sequence[str | None] = [None] * len(events)
     digests: Sequence[bytes | None] = [None] * len(events)
     if idempotency_key is not None:
-        ids = list_ids(idempotency_key, len(events))
+        ids = ListIds(idempotency_key, len(events))
         digests = list_digests(ARRAY_SOURCE, idempotency_key, len(events))
     for position, (event_id, digest, data) in enumerate(zip(ids, digests, events, strict=True)):
         gathering.take(event_id, digest, data, data, position=position)

@@ -123,8 +123,12 @@ class Outcome:
 
     def body(self, *, minimal: bool = False) -> bytes:
         """Return the counts, and each event's verdict in the order sent, as JSON; minimal leaves out those accepted."""
-        ids, refused = self._submissions.ids, self._submissions.refused
-        if not minimal and self.counts.accepted == len(ids) > 1:
+        refused = self._submissions.refused
+        all_accepted = self.counts.accepted == len(self._submissions)
+        if minimal and all_accepted:
+            return msgspec.json.encode(_Body(*self.counts, 0, []))
+        ids = tuple(self._submissions.ids)
+        if all_accepted and len(ids) > 1:
             with suppress(TypeError):  # some have none
                 if (body := _all_accepted(ids)) is not None:  # type: ignore[arg-type]  # as said
                     return body

@@ -13,7 +13,8 @@ CODINGS: Final = ("zstd", "gzip")
 
 _GZIP_LEVEL: Final = 4
 _ZSTD_LEVEL: Final = 3
-_ZSTD_QUICK_LEVEL: Final = 1
+_ZSTD_QUICK: Final = {"window_log": 17, "hash_log": 8, "min_match": 5}
+"""Of the quickest strategy: a row repeats what the one before has, which a small table finds in a quarter less time."""
 _GZIP_WINDOW: Final = 31
 """zlib's largest window, in the frame of gzip."""
 
@@ -49,7 +50,10 @@ def pack(text: bytes) -> bytes:
     """Return a text packed for our own memory: quickly. Other threads go on meanwhile."""
     import zstandard  # noqa: PLC0415  # see above
 
-    return zstandard.ZstdCompressor(level=_ZSTD_QUICK_LEVEL).compress(text)
+    parameters = zstandard.ZstdCompressionParameters(
+        strategy=zstandard.STRATEGY_FAST, chain_log=6, search_log=1, target_length=0, **_ZSTD_QUICK
+    )
+    return zstandard.ZstdCompressor(compression_params=parameters).compress(text)
 
 
 def unpack(packed_text: bytes) -> bytes:

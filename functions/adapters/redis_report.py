@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import redis
 from redis.exceptions import ClusterCrossSlotError, MovedError, NoScriptError
 
-from functions.adapters import metrics
+from functions.adapters import metrics, redis_bulk
 from functions.adapters.redis_client import load_script, translated_errors
 from functions.adapters.redis_layout import ledger_from
+from functions.adapters.redis_regular import Regular
 from functions.adapters.redis_store import RedisStore
 from functions.adapters.redis_wire import Wire
 from functions.core import shards as sharding
@@ -205,6 +206,25 @@ class ReportStore(RedisStore):
             self.keys = sharding.Keys(self._settings.namespace, int(generation or 0))
             await self.shards_now()
 
+    async def _ask_for_pairs(self, commands: Sequence[Command]) -> list[Any]:
+        return await self._ask_for_records(commands, 2)
+
+    async def _ask_for_column(self, commands: Sequence[Command]) -> list[Any]:
+        return await self._ask_for_records(commands, 1)
+
+    async def _ask_for_records(self, commands: Sequence[Command], elements: int) -> list[Any]:
+        """Return the replies to commands, the first one a `Regular` where its records of so many elements are alike."""
+        if self._redis.is_cluster:
+            return await self._ask_for_much(commands)
+        replies = await redis_bulk.ask(self._redis.connection_pool, commands, elements)
+        for reply in replies:
+            if isinstance(reply, MovedError):
+                self._redis.take_for_cluster()
+                return await self._ask_for_much(commands)
+            if isinstance(reply, redis.RedisError):
+                raise reply
+        return replies
+
     async def _ask_for_much(self, commands: Sequence[Command]) -> list[Any]:
         """Return the replies to commands as `_ask` does, on a connection that nobody else waits for."""
         pipe = self._redis.pipeline(transaction=False)
@@ -222,14 +242,14 @@ class ReportStore(RedisStore):
         return value
 
     @metrics.timed_trip("report_shard")
-    async def _whole(self, shard: int, merchant: str | None) -> Averages:
-        flat = await self._of_live(lambda keys, _: ("HGETALL", keys.averages(shard, merchant)), self._ask_for_much)
-        return flat[0::2], flat[1::2]
+    async def _whole(self, shard: int, merchant: str | None) -> Averages | Regular:
+        flat = await self._of_live(lambda keys, _: ("HGETALL", keys.averages(shard, merchant)), self._ask_for_pairs)
+        return flat if isinstance(flat, Regular) else (flat[0::2], flat[1::2])
 
     @metrics.timed_trip("report_values")
-    async def _all_values(self, shard: int, merchant: str | None) -> list[bytes]:
-        values: list[bytes] = await self._of_live(
-            lambda keys, _: ("HVALS", keys.averages(shard, merchant)), self._ask_for_much
+    async def _all_values(self, shard: int, merchant: str | None) -> list[bytes] | Regular:
+        values: list[bytes] | Regular = await self._of_live(
+            lambda keys, _: ("HVALS", keys.averages(shard, merchant)), self._ask_for_column
         )
         return values
 
@@ -252,7 +272,7 @@ class ReportStore(RedisStore):
         (SCAN's promise).
         """
         if users <= BLOCK_USERS:
-            yield await self._whole(shard, merchant)
+            yield by_objects(await self._whole(shard, merchant))
             return
         cursor = 0
         while True:
@@ -273,7 +293,7 @@ class ReportStore(RedisStore):
             after: Only users whose ids come after this one.
         """
         if users <= BLOCK_USERS:
-            averages = in_order(await self._whole(shard, merchant), after)
+            averages = in_order(by_objects(await self._whole(shard, merchant)), after)
             for start in range(0, len(averages[0]), BLOCK_USERS):
                 yield averages[0][start : start + BLOCK_USERS], averages[1][start : start + BLOCK_USERS]
             return
@@ -293,7 +313,7 @@ class ReportStore(RedisStore):
             if not cut:
                 return
 
-    async def unsorted(self, shard: int, merchant: str | None, users: int) -> AsyncIterator[Averages]:
+    async def unsorted(self, shard: int, merchant: str | None, users: int) -> AsyncIterator[Averages | Regular]:
         """Yield a shard's averages as `blocks` does, but in no order where they are one block."""
         if users <= BLOCK_USERS:
             yield await self._whole(shard, merchant)
@@ -301,13 +321,21 @@ class ReportStore(RedisStore):
         async for block in self.blocks(shard, merchant, users):
             yield block
 
-    async def values(self, shard: int, merchant: str | None, users: int) -> AsyncIterator[list[bytes]]:
+    async def values(self, shard: int, merchant: str | None, users: int) -> AsyncIterator[list[bytes] | Regular]:
         """Yield the values alone of a shard's averages, in no order, at most a block of them at a time."""
         if users <= BLOCK_USERS:
             yield await self._all_values(shard, merchant)
             return
         async for _, values in self.blocks(shard, merchant, users):
             yield values
+
+
+def by_objects(averages: Averages | Regular) -> Averages:
+    """Return averages as objects."""
+    if isinstance(averages, Regular):
+        ids, values = averages.columns()
+        return ids, values
+    return averages
 
 
 def in_order(averages: Averages, after: bytes | None = None) -> Averages:

@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 WHOLE_UP_TO_BYTES: Final = 65_536
 """A reply that is no longer is sent in one piece, with its length."""
 
-PART_BYTES: Final = 65_536
+PART_BYTES: Final = 262_144
 """What is handed to the server at a time."""
 
 UNSENT: Final = "flyertime.unsent"

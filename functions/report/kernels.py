@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import importlib
 import logging
-from typing import TYPE_CHECKING, Final, Protocol, cast
+import sys
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from functions.adapters.heap import share_one_heap
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from functions.adapters.redis_regular import Regular
+    from functions.adapters.redis_report import Averages
     from functions.core.report_summary import Summary
     from functions.core.report_texts import TextEncoder
 
@@ -33,10 +36,10 @@ class SortedRows(Protocol):
 class ArrowRows(Protocol):
     """What functions/adapters/arrow_rows.py offers."""
 
-    def sorted_rows(self, ids: Sequence[bytes], values: Sequence[bytes]) -> SortedRows | None:
+    def sorted_rows(self, averages: Averages | Regular) -> SortedRows | None:
         """Return users' rows; None where some value is not of the usual kind."""
 
-    def summary_of(self, values: Sequence[bytes]) -> Summary | None:
+    def summary_of(self, values: Sequence[bytes] | Regular) -> Summary | None:
         """Return the summary of users; None where some value is not of the usual kind."""
 
 
@@ -60,7 +63,13 @@ class Kernels:
             self._importing = asyncio.ensure_future(asyncio.to_thread(self._import))
 
     def _import(self) -> None:
+        # Arrow imports NumPy where that is installed, which takes three times as long as Arrow and is not used here.
+        modules: dict[str, Any] = sys.modules
+        modules.setdefault("numpy", None)
         try:
             self._rows = cast("ArrowRows", importlib.import_module("functions.adapters.arrow_rows"))
         except ImportError as e:
             logger.warning("large reports take longer than they need to: %s", e)
+        finally:
+            if modules["numpy"] is None:
+                del modules["numpy"]

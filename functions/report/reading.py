@@ -8,6 +8,7 @@ from contextlib import aclosing
 from itertools import compress, pairwise
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from functions.adapters.redis_regular import Regular
 from functions.core import shards as sharding
 from functions.core.report_cursor import Position
 from functions.core.report_rows import UserRows, rows_of_users
@@ -53,17 +54,17 @@ async def in_shards(
 
 async def by_shard(
     store: ReportStore, state: StoreState, view: View, shards: Sequence[int]
-) -> AsyncGenerator[Averages]:
-    """Yield these shards' averages; the next shard is read meanwhile.
+) -> AsyncGenerator[Averages | Regular]:
+    """Yield these shards' averages, as they were read; the next shard is read meanwhile.
 
     Those of a shard come in one block and in no order, or where it is large in several in the order of the ids; at the
     end of each shard comes a block of nobody.
     """
 
-    async def blocks() -> AsyncGenerator[Averages]:
+    async def blocks() -> AsyncGenerator[Averages | Regular]:
         for shard in shards:
             async for block in store.unsorted(shard, view.merchant, state.shards[shard].users):
-                if block[0]:
+                if isinstance(block, Regular) or block[0]:
                     yield block
             yield [], []
 

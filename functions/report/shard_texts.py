@@ -1,7 +1,7 @@
 """Whole tables as text, shard by shard: what is kept of unchanged shards as it is, the others made anew.
 
-Four things go on at once where there are many users: the next shard is read, the next slice is put in order and
-written, this one is sent, and the last ones are packed to be kept.
+Five things go on at once where there are many users: a shard is read, the one before it is put in order, the next slice
+of the one before that is written, this slice is sent, and the last ones are packed to be kept.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 from functions.adapters import metrics
 from functions.adapters.compression import pack, unpack
-from functions.adapters.redis_report import in_order
+from functions.adapters.redis_regular import Regular
+from functions.adapters.redis_report import by_objects, in_order
 from functions.core.report_columns import DEFAULT_FIELDS
 from functions.core.report_query import Filters
 from functions.core.report_rows import rows_of_users
@@ -22,10 +23,10 @@ from functions.report.reading import ahead, by_shard, cut
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Sequence
 
-    from functions.adapters.redis_report import ReportStore, StoreState
+    from functions.adapters.redis_report import Averages, ReportStore, StoreState
     from functions.core.report_query import TableQuery
     from functions.core.report_texts import TextEncoder
-    from functions.report.kernels import Kernels
+    from functions.report.kernels import Kernels, SortedRows
     from functions.report.views import View
 
 _SLICE_ROWS: Final = 4_000
@@ -80,23 +81,34 @@ class ShardTexts:
         self, state: StoreState, view: View, query: TableQuery, encoder: TextEncoder, shards: Sequence[int]
     ) -> AsyncGenerator[tuple[int, bytes]]:
         """Yield these shards' texts slice by slice, with how many rows each has; none ends a shard."""
-        async with aclosing(by_shard(self._store, state, view, shards)) as read:
-            async for block in read:
-                if not block[0]:
+        by_kernels = query.fields == DEFAULT_FIELDS and query.filters == Filters()
+        async with aclosing(ahead(self._in_order(state, view, shards, by_kernels=by_kernels))) as parts:
+            async for part in parts:
+                if not isinstance(part, tuple):
+                    for start in range(0, len(part), _SLICE_ROWS):
+                        text = await asyncio.to_thread(part.text, encoder, start, _SLICE_ROWS)
+                        yield min(_SLICE_ROWS, len(part) - start), text
+                    continue
+                if not part[0]:
                     yield 0, b""
-                    continue
-                kernels = None
-                if query.fields == DEFAULT_FIELDS and query.filters == Filters():
-                    kernels = await self._kernels.ready()
-                rows = None if kernels is None else await asyncio.to_thread(kernels.sorted_rows, *block)
-                if rows is not None:
-                    for column in block:
-                        column.clear()  # whoever handed it on still holds it
-                    for start in range(0, len(rows), _SLICE_ROWS):
-                        text = await asyncio.to_thread(rows.text, encoder, start, _SLICE_ROWS)
-                        yield min(_SLICE_ROWS, len(rows) - start), text
-                    continue
-                for ids, values in cut(*in_order(block)):
+                for ids, values in cut(*part):
                     shown = query.filters.of(rows_of_users(ids, values))
                     if len(shown):
                         yield len(shown), encoder.text([shown.column(name) for name in query.fields])
+
+    async def _in_order(
+        self, state: StoreState, view: View, shards: Sequence[int], *, by_kernels: bool
+    ) -> AsyncGenerator[SortedRows | Averages]:
+        """Yield these shards' users in the order of their ids; nobody ends a shard."""
+        async with aclosing(by_shard(self._store, state, view, shards)) as read:
+            async for block in read:
+                kernels = await self._kernels.ready() if by_kernels else None
+                there = isinstance(block, Regular) or block[0]
+                rows = await asyncio.to_thread(kernels.sorted_rows, block) if kernels is not None and there else None
+                if rows is None:
+                    yield in_order(by_objects(block))
+                    continue
+                if not isinstance(block, Regular):
+                    for column in block:
+                        column.clear()  # whoever handed it on still holds it
+                yield rows

@@ -6,6 +6,7 @@ import asyncio
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
+from functions.adapters.redis_regular import Regular
 from functions.core.report_rows import rows_of_users
 from functions.core.report_summary import Summary
 from functions.report.reading import SLICE_USERS
@@ -74,8 +75,9 @@ class Summaries:
             if part is not None:
                 summary.merge(part)
                 continue
-            for start in range(0, len(values), SLICE_USERS):
-                some = values[start : start + SLICE_USERS]
+            objects = values.columns()[0] if isinstance(values, Regular) else values
+            for start in range(0, len(objects), SLICE_USERS):
+                some = objects[start : start + SLICE_USERS]
                 summary.add(rows_of_users(some, some))
                 await asyncio.sleep(0)
         return summary

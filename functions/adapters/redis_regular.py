@@ -1,0 +1,182 @@
+"""Array replies of the store's protocol whose records all have the same lengths: columns, without an object a user.
+
+A hash of users comes as ``*2000``, then ``$36``, an id, ``$45``, a value, and so on. Where ids are UUIDs, digests or
+other keys of one length, as they mostly are, each record has the same bytes around the same places, and a column is one
+cut. That is found out while the reply arrives, record by record; anything else is taken apart as ever.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+import hiredis
+from redis.connection import DefaultParser
+from redis.exceptions import InvalidResponse
+
+_SMALL_BYTES: Final = 65_536
+_MOST_BYTES: Final = 128 << 20
+"""A reply that would be larger, by its first record, is taken apart."""
+_NOT_YET: Final = object()
+
+
+class Regular(NamedTuple):
+    """An array reply of so many records, each with elements of these lengths."""
+
+    memory: bytearray
+    """All of it, and perhaps something behind it."""
+    start: int
+    """Where the first record begins."""
+    records: int
+    lengths: tuple[int, ...]
+
+    @property
+    def places(self) -> list[int]:
+        """Where each element begins within a record."""
+        places, at = [], 0
+        for length in self.lengths:
+            at += len(b"$%d\r\n" % length)
+            places.append(at)
+            at += length + 2
+        return places
+
+    @property
+    def record_bytes(self) -> int:
+        """What a record takes, with what stands around its elements."""
+        return self.places[-1] + self.lengths[-1] + 2
+
+    def columns(self) -> list[list[bytes]]:
+        """Return the elements as objects, column by column."""
+        memory, size = bytes(self.memory), self.record_bytes
+        ends = range(self.start, self.start + self.records * size, size)
+        return [
+            [memory[at + place : at + place + length] for at in ends]
+            for place, length in zip(self.places, self.lengths, strict=True)
+        ]
+
+
+class ArrivingReplies:
+    """Takes replies as they arrive: of the first, an array, records of so many elements, then others as objects."""
+
+    def __init__(self, elements: int, further: int) -> None:
+        """Prepare.
+
+        Args:
+            elements: Of a record of the first reply.
+            further: Replies that come behind it.
+        """
+        self._elements = elements
+        self._missing = 1 + further
+        self._reader = hiredis.Reader(
+            protocolError=InvalidResponse, replyError=DefaultParser.parse_error, notEnoughData=_NOT_YET
+        )
+        self._memory = bytearray(_SMALL_BYTES)
+        self._held = 0  # bytes of it that are there
+        self._head: Regular | None = None  # while the first reply is regular, as far as it is there
+        self._around: list[tuple[int, bytes]] = []
+        self._checked = 0
+        self._by_objects = False
+        self.replies: list[Any] = []
+        """Those that are there: the first one a `Regular`, or a list, or an error."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether all are there."""
+        return len(self.replies) >= self._missing
+
+    def room(self) -> memoryview:
+        """Return where the next bytes belong."""
+        return memoryview(self._memory)[self._held :]
+
+    def received(self, count: int) -> None:
+        """Take so many bytes that were put there.
+
+        Raises:
+            InvalidResponse: They are not of the protocol.
+        """
+        self._held += count
+        if self._by_objects:
+            self._take_objects(0)
+            return
+        if self._head is None:
+            self._look_at_head()
+        if self._head is not None:
+            self._look_at_records(self._head)
+        elif self._held == len(self._memory):
+            self._by_objects = True
+        if self._by_objects:
+            self._take_objects(0)
+
+    def _look_at_head(self) -> None:
+        """See how long the first record's elements are."""
+        memory, held = self._memory, self._held
+        start = memory.find(b"\r\n", 0, held) + 2
+        if start < 2 and held < 32:
+            return
+        elements = _number(memory[:start], b"*")
+        if not elements or elements % self._elements:
+            self._by_objects = True
+            return
+        lengths: list[int] = []
+        at = start
+        for _ in range(self._elements):
+            end = memory.find(b"\r\n", at, held) + 2
+            if end < 2:
+                self._by_objects = at + 32 < held
+                return
+            length = _number(memory[at:end], b"$")
+            if length is None:
+                self._by_objects = True
+                return
+            lengths.append(length)
+            at = end + length + 2
+        head = Regular(memory, start, elements // self._elements, (*lengths,))
+        whole_bytes = start + head.records * head.record_bytes + _SMALL_BYTES
+        if not held <= whole_bytes <= _MOST_BYTES:
+            self._by_objects = True
+            return
+        self._memory = bytearray(whole_bytes)
+        self._memory[:held] = memoryview(memory)[:held]
+        self._head = head._replace(memory=self._memory)
+        lines = [b"$%d\r\n" % length for length in lengths]
+        lines[1:] = [b"\r\n" + line for line in lines[1:]]
+        self._around = [(place - len(line), line) for place, line in zip(head.places, lines, strict=True)]
+        self._around.append((head.record_bytes - 2, b"\r\n"))
+
+    def _look_at_records(self, head: Regular) -> None:
+        """See whether those that have arrived are like the first, and the beginning of the next one too."""
+        memory, size = self._memory, head.record_bytes
+        there = min(head.records, (self._held - head.start) // size)
+        begin, end = head.start + self._checked * size, head.start + there * size
+        new = there - self._checked
+        alike = all(
+            memory[begin + place + number : end : size].count(byte) == new
+            for place, text in self._around
+            for number, byte in enumerate(text)
+        )
+        if alike and there < head.records:
+            alike = all(
+                text.startswith(memory[end + place : min(self._held, end + place + len(text))])
+                for place, text in self._around
+            )
+        self._checked = there
+        if not alike:
+            self._head, self._by_objects = None, True
+        elif there == head.records:
+            self._head, self._by_objects = None, True
+            self.replies.append(head)
+            self._take_objects(end)
+
+    def _take_objects(self, start: int) -> None:
+        """Hand what is there, from a place on, to who makes objects."""
+        self._reader.feed(bytes(memoryview(self._memory)[start : self._held]))
+        if len(self._memory) > _SMALL_BYTES:
+            self._memory = bytearray(_SMALL_BYTES)
+        self._held = 0
+        while (reply := self._reader.gets()) is not _NOT_YET:
+            self.replies.append(reply)
+
+
+def _number(line: bytearray, kind: bytes) -> int | None:
+    """Return the number of a line of the protocol; None where it is of another kind."""
+    digits = bytes(line[1:-2])
+    return int(digits) if line[:1] == kind and digits.isdigit() and len(digits) < 10 else None

@@ -1,0 +1,117 @@
+"""Large replies over the client's pool: whole, or an error in time, and the pool is as good as before."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from typing import TYPE_CHECKING, Any
+
+import redis
+
+from functions.adapters import redis_bulk
+from functions.adapters.redis_client import connect_async
+from functions.adapters.redis_regular import Regular
+from functions.core.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from functions.adapters.redis_cluster import AsyncClient
+    from functions.local.valkey import EmbeddedValkey
+    from tests.conftest import MakeServer
+
+COMMANDS = (("HGETALL", "large"), ("HGET", "large", "00000007"))
+
+
+def asking(url: str, use: Callable[[AsyncClient], Awaitable[Any]], timeout_s: float = 5.0) -> Any:
+    """Use a client in a loop of its own."""
+
+    async def run() -> Any:
+        client = connect_async(Settings(redis_url=url, redis_timeout_s=timeout_s))
+        try:
+            return await use(client)
+        finally:
+            await client.aclose()
+
+    return asyncio.run(run())
+
+
+def fill(server: EmbeddedValkey) -> dict[bytes, bytes]:
+    """Put a hash that is larger than any buffer into a server, and return it."""
+    held = {b"%08d" % number: b"v" * 45 for number in range(50_000)}
+    with redis.Redis.from_url(server.url) as client:
+        client.hset("large", mapping=held)
+        client.hset("uneven", mapping={"a": 1, "bc": 2})
+    return held
+
+
+def test_replies_are_whole_and_the_connection_serves_on(make_server: MakeServer) -> None:
+    """By our way and by the client's own in turn."""
+
+    async def use(client: AsyncClient) -> Any:
+        pool = client.connection_pool
+        first = await redis_bulk.ask(pool, COMMANDS, 2)
+        plain = await client.hget("large", "00000001")
+        uneven = await redis_bulk.ask(pool, [("HGETALL", "uneven")], 2)
+        return first, plain, uneven, await redis_bulk.ask(pool, COMMANDS, 2), await client.client_id()
+
+    with make_server() as server:
+        held = fill(server)
+        (first, value), plain, uneven, (again, _), number = asking(server.url, use)
+        with redis.Redis.from_url(server.url) as client:
+            assert number + 1 == client.client_id(), "one connection for all of it"
+
+    assert isinstance(first, Regular)
+    assert held == dict(zip(*first.columns(), strict=True)) == dict(zip(*again.columns(), strict=True))
+    assert (b"v" * 45, b"v" * 45) == (value, plain)
+    assert [[b"a", b"1", b"bc", b"2"]] == uneven
+
+
+def test_a_server_that_hangs_is_given_up_in_time(make_server: MakeServer) -> None:
+    """And asked anew afterwards, on another connection."""
+
+    async def use(client: AsyncClient) -> Any:
+        await client.ping()
+        os.kill(server.pid, signal.SIGSTOP)
+        try:
+            failed = await asyncio.gather(redis_bulk.ask(client.connection_pool, COMMANDS, 2), return_exceptions=True)
+        finally:
+            os.kill(server.pid, signal.SIGCONT)
+        return failed, await redis_bulk.ask(client.connection_pool, COMMANDS, 2)
+
+    with make_server() as server:
+        fill(server)
+        failed, (_, value) = asking(server.url, use, timeout_s=0.5)
+
+    assert [redis.TimeoutError] == [*map(type, failed)]
+    assert b"v" * 45 == value
+
+
+def test_a_connection_that_ends_is_an_error_at_once(make_server: MakeServer) -> None:
+    """Not only after the time for an answer."""
+
+    async def use(client: AsyncClient) -> Any:
+        waiting = asyncio.ensure_future(redis_bulk.ask(client.connection_pool, [("BLPOP", "nothing", 0)], 2))
+        while not await client.client_kill_filter(_type="normal", skipme=True):  # noqa: ASYNC110  # no event tells
+            await asyncio.sleep(0.01)
+        return await asyncio.gather(waiting, return_exceptions=True)
+
+    with make_server() as server:
+        failed = asking(server.url, use)
+
+    assert [redis.ConnectionError] == [*map(type, failed)]
+
+
+def test_who_leaves_leaves_no_reply_for_the_next(valkey: EmbeddedValkey) -> None:
+    """The connection goes with it, since its reply still comes."""
+
+    async def use(client: AsyncClient) -> Any:
+        for _ in range(40):  # more than the pool has connections
+            leaving = asyncio.ensure_future(redis_bulk.ask(client.connection_pool, [("ECHO", "left")], 1))
+            await asyncio.sleep(0)
+            leaving.cancel()
+            await asyncio.wait([leaving])
+        return await redis_bulk.ask(client.connection_pool, [("ECHO", "stayed")], 1)
+
+    assert [b"stayed"] == asking(valkey.url, use)

@@ -23,7 +23,10 @@ def main() -> None:
         help="report: sizes (default: %(default)s)",
     )
     parser.add_argument(
-        "--part", action="append", choices=job.PARTS, help="job: one part, as often as wanted (default: all)"
+        "--part",
+        action="append",
+        choices=(*ingest.PARTS, *job.PARTS),
+        help="ingest, job: one part, as often as wanted (default: all)",
     )
     parser.add_argument(
         "--keep",
@@ -32,7 +35,7 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     if arguments.name in {"ingest", None}:
-        ingest.run(arguments.rounds, arguments.seconds)
+        ingest.run(arguments.rounds, arguments.seconds, tuple(arguments.part or ingest.PARTS))
     if arguments.name in {"job", None}:
         job.run(arguments.events, arguments.rounds, tuple(arguments.part or job.PARTS), arguments.keep)
     if arguments.name in {"report", None}:

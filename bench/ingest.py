@@ -21,7 +21,7 @@ from bench.serving import Served, processor_s, requests_a_second, resident_bytes
 from functions.local.valkey import EmbeddedValkey
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 CONNECTIONS: Final = 64
 BATCH_CONNECTIONS: Final = 8
@@ -40,13 +40,20 @@ _EMPTY: Final = ("-m", "bench.ingest_sides.empty", "{port}")
 _FLOOR: Final = ("-m", "bench.ingest_sides.floor", "{port}")
 
 
-def run(rounds: int, seconds: int) -> None:
-    """Print all of ingest's figures."""
+PARTS: Final = ("rates", "durability", "memory", "starts")
+
+
+def run(rounds: int, seconds: int, parts: Sequence[str] = PARTS) -> None:
+    """Print ingest's figures, all or those of some parts."""
     with tempfile.TemporaryDirectory(prefix="flyertime-bench-") as folder:
-        _rates(Path(folder), rounds, seconds)
-        _durability(Path(folder), rounds, seconds)
-        _memory(Path(folder), seconds)
-        _starts(Path(folder), rounds)
+        if "rates" in parts:
+            _rates(Path(folder), rounds, seconds)
+        if "durability" in parts:
+            _durability(Path(folder), rounds, seconds)
+        if "memory" in parts:
+            _memory(Path(folder), seconds)
+        if "starts" in parts:
+            _starts(Path(folder), rounds)
 
 
 def _ingest_environment(store: EmbeddedValkey) -> dict[str, str]:

@@ -182,7 +182,8 @@ class ReportHandler:
         view = view_of(reader, parts.get("merchant_id"), self._settings.pseudonym_secret)
         parameters = parameters_of(pairs, route.parameters)
         asked = Asked(request, headers, path, route, parts, parameters, view, self._settings.reader_stall_s)
-        asked.waited = await self._waiting.wait(headers)
+        if "prefer" in headers:
+            asked.waited = await self._waiting.wait(headers)
         return await self._answers[route.answer](asked)
 
     async def _admitted(self, request: Request, pairs: Sequence[tuple[str, str]]) -> Reader:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 GROUP_EVENTS: Final = 2_000
 """Requests are added to a write until it has this many events; bounds how long one script holds the store."""
+FEW_EVENTS: Final = 100
+"""Fewer than that wait for what else comes in this turn of the loop: a trip costs as much as several events."""
 WRITERS: Final = 2
 """Writes under way at the same time: while the store works on one, the next is packed."""
 WAITING_WRITERS: Final = 24
@@ -93,7 +95,10 @@ class GroupCommit:
 
     async def _write_waiting(self) -> None:
         while self._waiting:
-            group = self._next_group()
+            if self._waiting_events < FEW_EVENTS:
+                await asyncio.sleep(0)
+            if not (group := self._next_group()):  # the other writer took all
+                return
             work_for([waiting.exchange for waiting in group])
             try:
                 await self._write_group(group)

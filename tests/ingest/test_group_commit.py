@@ -10,7 +10,7 @@ import pytest
 from functions.core.errors import UnavailableError
 from functions.core.event_columns import EventColumns
 from functions.core.events import Event
-from functions.ingest.group_commit import GROUP_EVENTS, GroupCommit
+from functions.ingest.group_commit import FEW_EVENTS, GROUP_EVENTS, GroupCommit
 from functions.ingest.submissions import Submissions
 from functions.ingest.verdicts import Answers, Verdict
 
@@ -63,6 +63,24 @@ def test_what_comes_during_a_write_goes_into_the_next_one() -> None:
             answers.verdicts for answers in await asyncio.gather(*later)
         ]
         assert [["c0", "c1", "d0", "d1", "e0", "e1"]] == store.writes[1:]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(("events", "writes"), [(1, 1), (FEW_EVENTS, 2)])
+def test_a_few_events_wait_for_those_that_come_in_the_same_turn(events: int, writes: int) -> None:
+    """Many are written at once, so that the store has something to do meanwhile."""
+
+    async def scenario() -> None:
+        store = Store()
+        store.open.set()
+        group_commit = GroupCommit(store.write, max_waiting_events=10 * FEW_EVENTS)
+        first = asyncio.create_task(group_commit.submit(request("a", events)))
+        await asyncio.sleep(0)
+        second = asyncio.create_task(group_commit.submit(request("b")))
+        await asyncio.gather(first, second)
+
+        assert writes == len(store.writes)
 
     asyncio.run(scenario())
 

@@ -1,4 +1,4 @@
-# Every target sets up what it needs: .venv with the pinned packages, and where none is found Java, and Chromium and curl for the tests.
+# Every target sets up what it needs: .venv with the pinned packages, and where none is found Java and libatomic, and Chromium and curl for the tests.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -11,8 +11,9 @@ PINS := requirements/dev.txt
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
 
-setup: $(STAMP) ## set up .venv and Java; the other targets do it by themselves
+setup: $(STAMP) ## set up .venv, Java and libatomic; the other targets do it by themselves
 	@scripts/ensure-java
+	@scripts/ensure-libatomic $(BIN)/python
 
 demo: setup ## the whole pipeline on made-up events, its report checked
 	@$(BIN)/flyertime demo

@@ -245,9 +245,9 @@ def test_memory_stays_bounded(
 def settled_mb(process: FunctionProcess) -> float:
     """Return what a process holds once it has Arrow's kernels, and for half a second neither takes nor frees memory."""
     maps = Path(f"/proc/{process.process.pid}/maps")
-    held_mb = [0.0] * 5
+    held_mb: list[float] = []
     deadline = time.monotonic() + 30
-    while len({*held_mb[-5:]}) > 1 or "libarrow_compute" not in maps.read_text():
+    while len(held_mb) < 5 or len({*held_mb[-5:]}) > 1 or "libarrow_compute" not in maps.read_text():
         assert time.monotonic() < deadline
         time.sleep(0.1)
         held_mb.append(memory_mb(process, "VmRSS"))

@@ -264,7 +264,7 @@ class Settings:
     executor_memory: str = _setting("1g", "memory of an executor's JVM, such as 512m or 2g")
     executor_memory_overhead: str | None = _setting(
         None,
-        "memory of an executor outside the JVM, where it folds; unset: a core's 192 MB and 2 KB an event of a round",
+        "memory of an executor outside the JVM, where it folds; unset: a core's 192 MB and 3 KB an event of a round",
     )
     spark_node_selector: str | None = _setting(
         None, "labels of the nodes for driver and executors: `key=value,key=value`, or a JSON object"

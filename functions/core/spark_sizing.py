@@ -19,8 +19,9 @@ CORE_EVENTS: Final = 1_000_000
 """Pending events that are worth a core."""
 WORKER_MB: Final = 192
 """What a Python worker takes before it has read anything."""
-EVENT_KB: Final = 2
-"""What an event of a round may take in it, with the stored spans of its user; docs/scale.md has what was measured."""
+EVENT_KB: Final = 3
+"""What an event of a round may take in it, with the stored spans of its user, where two shards are folded at once;
+docs/scale.md has what was measured."""
 _STEP_MB: Final = 128
 _LEAST_MB: Final = 512
 

@@ -122,7 +122,7 @@ def test_an_executors_memory_outside_the_jvm_follows_from_its_rounds() -> None:
     """By the rule of spark_sizing, for each core."""
     executor = build(LAUNCH, dataclasses.replace(PLAIN, executor_cores=4, round_events=200_000))["spec"]["executor"]
 
-    assert (4, "2432m") == (executor["cores"], executor["memoryOverhead"])
+    assert (4, "3200m") == (executor["cores"], executor["memoryOverhead"])
 
 
 def test_a_large_backlog_begins_with_more_executors() -> None:

@@ -38,8 +38,8 @@ def test_a_fixed_number_stays_what_it_is() -> None:
 @pytest.mark.parametrize(
     ("settings", "overhead"),
     [
-        (Settings(), "768m"),
-        (Settings(executor_cores=4), "2816m"),
+        (Settings(), "1024m"),
+        (Settings(executor_cores=4), "3712m"),
         (Settings(round_events=10), "512m"),
         (Settings(executor_memory_overhead="3g"), "3g"),
     ],

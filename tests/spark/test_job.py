@@ -23,6 +23,7 @@ from functions.core.settings import Settings
 from functions.core.shards import shard_of
 from functions.local.valkey import free_port
 from spark.keeping import archive_of, left_over, sweep
+from spark.tasks import SHARDS_AT_ONCE
 from tests.event_sink import Sink
 from tests.killing_at_commits import ROOT, environment_of, family, kill_at, python_workers
 
@@ -156,9 +157,10 @@ def test_a_task_killed_at_a_file_of_the_archive_loses_and_doubles_nothing(
     assert 0 == run(WITHOUT_JVM, filled).returncode
     assert (600, 0) == check_books(filled)
     assert plain_report(EVENTS) == read_report(filled)
-    (name,) = left()
-    assert (moment == "before") == name.endswith(".tmp")
-    assert [name] == [path for shard in range(4) for path in sweep(store, archive, shard)]
+    names = left()  # one of each shard that was being folded
+    assert 1 <= len(names) <= SHARDS_AT_ONCE
+    assert any((moment == "before") == name.endswith(".tmp") for name in names)
+    assert names == [path for shard in range(4) for path in sweep(store, archive, shard)]
     assert (600, 0) == check_books(filled)
     on_record = {file.path for shard in range(4) for file in store.archive_books(shard).files}
     assert on_record == {path for shard in range(4) for path in archive.paths(shard)}

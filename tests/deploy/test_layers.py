@@ -116,7 +116,7 @@ def within(name: str, package: str) -> bool:
 
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)
 def test_a_module_imports_only_what_its_layer_may(path: Path) -> None:
-    """Ours by the table of layers; others' by the table of owners; core has the standard library, msgspec, and a CRC-32."""
+    """Ours by the table of layers; others' by the table of owners; core has the library, msgspec and a CRC-32."""
     module = name_of(path)
     layer = next((layer for layer in MAY_IMPORT if within(module, layer)), None)
     for imported in imports_of(path):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shlex
 import socket
 import subprocess
 import time
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -34,16 +36,24 @@ CONFIG: Final[Mapping[str, str]] = {
 _ALLOCATOR: Final = ("cmeel-mimalloc", "cmeel.prefix/lib/libmimalloc.so")
 """A package, and the library in it. The packaged server has the C library's allocator, which was half of what a fold
 cost the store; a Redis or Valkey as distributions build it has jemalloc inside."""
+_PORTS: Final = range(20_000, 32_768)
 _START_TIMEOUT_S: Final = 30.0
 _STOP_TIMEOUT_S: Final = 30.0
 
 
 def free_port() -> int:
-    """Return a TCP port of the loopback address that was free a moment ago."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port: int = s.getsockname()[1]
-        return port
+    """Return a TCP port of the loopback address that was free a moment ago.
+
+    It lies below those that systems give to outgoing connections (Linux from 32768, the IANA from 49152 on), so no
+    client takes it before the server does; and it is drawn at random, so that who asks at the same time gets another.
+    """
+    for port in secrets.SystemRandom().sample(_PORTS, 100):
+        with socket.socket() as s, suppress(OSError):
+            s.bind(("127.0.0.1", port))
+            return port
+    raise UnavailableError(
+        "no_free_port", f"no free port on 127.0.0.1 among {_PORTS.start} to {_PORTS.stop - 1}; 100 were tried"
+    )
 
 
 class EmbeddedValkey:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -169,7 +170,9 @@ def _object(answer: object) -> dict[str, Any]:
 
 def _meaning_of(error: ApiException) -> FlyertimeError:
     """Return what a refusal means to our callers; of the answer's body only the API's own message is told."""
-    status, reason = error.status or 0, _reason(error)
+    if not error.status:
+        return _meaning_of_broken_tls(error.__context__)
+    status, reason = error.status, _reason(error)
     if status in _RETRYABLE or status >= 500:
         after = str((error.headers or {}).get("Retry-After", ""))
         return UnavailableError(
@@ -192,6 +195,20 @@ def _meaning_of(error: ApiException) -> FlyertimeError:
             "api_forbidden", f"the Kubernetes API forbids it{reason}; trigger's role needs create, get and list"
         )
     return MisconfiguredError("api_refused", f"the Kubernetes API refuses it with {status}{reason}")
+
+
+def _meaning_of_broken_tls(cause: BaseException | None) -> FlyertimeError:
+    """Return what it means that TLS went wrong, which the client alone of all broken connections makes an answer of."""
+    inner = cause.args[0] if isinstance(cause, urllib3.exceptions.SSLError) and cause.args else cause
+    if isinstance(inner, ssl.SSLCertVerificationError):
+        return MisconfiguredError(
+            "api_certificate",
+            f"the Kubernetes API's certificate is not accepted ({inner.verify_message}): the certificate authority of "
+            "the kubeconfig, or of the pod's service account, must have signed it for that address",
+        )
+    return UnavailableError(
+        "api_unavailable", f"the Kubernetes API cannot be reached: {type(inner).__name__}", retry_after_s=2
+    )
 
 
 def _reason(error: ApiException) -> str:

@@ -203,6 +203,8 @@ def test_who_may_not_is_told_so(cluster: Cluster, work: Callable[[Settings], obj
 
 def test_what_the_api_server_does_not_know_is_told(cluster: Cluster, tmp_path: Path) -> None:
     """A misspelt field of the template is refused, not silently dropped."""
+    if not cluster.validates_fields:
+        pytest.skip("an API server before Kubernetes 1.25 drops unknown fields; the chart asks for 1.29")
     template = tmp_path / "template.yaml"
     template.write_text("spec:\n  driver:\n    memroy: 2g\n")
 

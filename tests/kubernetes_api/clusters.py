@@ -32,6 +32,8 @@ class Cluster(Protocol):
     """The way in of a user who may nothing."""
     gate: Gate
     """Both ways lead through it."""
+    validates_fields: bool
+    """Whether the server refuses fields that it does not know, where it is asked to: Kubernetes does from 1.25 on."""
 
     def applications(self) -> list[dict[str, Any]]:
         """Return the SparkApplications of the namespace, by name."""

@@ -144,6 +144,8 @@ class FakeServer:
 class FakeCluster:
     """One namespace of it; see Cluster."""
 
+    validates_fields = True
+
     def __init__(self, server: FakeServer, namespace: str, folder: Path) -> None:
         self._server = server
         self.namespace = namespace

@@ -1,7 +1,7 @@
 """Real API servers: one that is started here as envtest does it, or the one of a kubeconfig.
 
-Neither could be run where this was written: there was no kube-apiserver and no cluster. The flags are those of
-controller-runtime's envtest.
+The flags are those of controller-runtime's envtest. It was run with Kubernetes 1.20.2 and etcd 3.4.23, as Debian 12 has
+them (kube-apiserver built from its source package); there was no cluster.
 """
 
 from __future__ import annotations
@@ -32,6 +32,9 @@ _START_TIMEOUT_S: Final = 60.0
 _ADMIN: Final = "flyertime-tests"
 _DEFINITIONS: Final = ("apiextensions.k8s.io", "v1", "customresourcedefinitions")
 _RIGHTS: Final = ("rbac.authorization.k8s.io", "v1")
+_PLURALS: Final = {"Role": "roles", "RoleBinding": "rolebindings"}
+_TRIGGER: Final = "flyertime-trigger"
+_ROOT: Final = Path(__file__).parents[2]
 _JSON: Final = {"Content-Type": "application/json"}
 
 
@@ -74,7 +77,8 @@ class KubeApiServer:
         except BaseException:
             self.close()
             raise
-        address = {"server": f"https://127.0.0.1:{port}", "insecure-skip-tls-verify": True}
+        authority = folder / "certificates" / "apiserver.crt"  # its own certificate, and the one that signed it
+        address = {"server": f"https://127.0.0.1:{port}", "certificate-authority": str(authority)}
         self.kubeconfig = write_kubeconfig(folder / "admin.yaml", address, token)
 
     def close(self) -> None:
@@ -118,6 +122,9 @@ class RealServer:
         self.configuration = configuration
         self.api = client.ApiClient(configuration)
         self._objects = client.CustomObjectsApi(self.api)
+        version: Any = client.VersionApi(self.api).get_code(_request_timeout=30)
+        major, minor, *_ = version.git_version.removeprefix("v").split(".")
+        self.version = int(major), int(minor)
         self._made_definition = self._define()
 
     def close(self) -> None:
@@ -166,15 +173,16 @@ class RealCluster:
         self._core = client.CoreV1Api(server.api)
         self._objects = client.CustomObjectsApi(server.api)
         self._place = (GROUP, VERSION, namespace, PLURAL)
+        self.validates_fields = server.version >= (1, 25)
         parts = urlsplit(server.configuration.host)
         self.gate = Gate(str(parts.hostname), parts.port or 443)
         self._core.create_namespace(
             client.V1Namespace(metadata=client.V1ObjectMeta(name=namespace)), _request_timeout=30
         )
         address = server.address(self.gate)
-        tokens = {name: self._token(name) for name in ("trigger", "nobody")}
+        tokens = {name: self._token(name) for name in (_TRIGGER, "nobody")}
         self._grant()
-        self.kubeconfig = write_kubeconfig(folder / "trigger.yaml", address, tokens["trigger"])
+        self.kubeconfig = write_kubeconfig(folder / "trigger.yaml", address, tokens[_TRIGGER])
         self.kubeconfig_of_nobody = write_kubeconfig(folder / "nobody.yaml", address, tokens["nobody"])
 
     def applications(self) -> list[dict[str, Any]]:
@@ -216,20 +224,18 @@ class RealCluster:
         return str(answer.status.token)
 
     def _grant(self) -> None:
-        """Give trigger the rights that its role in knative/ and charts/ gives."""
-        rule = {"apiGroups": [GROUP], "resources": [PLURAL], "verbs": ["create", "get", "list"]}
-        role = {"metadata": {"name": "trigger"}, "rules": [rule]}
-        binding = {
-            "metadata": {"name": "trigger"},
-            "roleRef": {"apiGroup": _RIGHTS[0], "kind": "Role", "name": "trigger"},
-            "subjects": [{"kind": "ServiceAccount", "name": "trigger", "namespace": self.namespace}],
-        }
-        for kind, plural, made in (("Role", "roles", role), ("RoleBinding", "rolebindings", binding)):
+        """Give trigger what knative/rbac.yaml gives it, in this namespace, and so see that it is enough."""
+        for document in yaml.safe_load_all((_ROOT / "knative" / "rbac.yaml").read_text()):
+            if document["kind"] not in _PLURALS or document["metadata"]["name"] != _TRIGGER:
+                continue
+            document["metadata"]["namespace"] = self.namespace
+            for subject in document.get("subjects", ()):
+                subject["namespace"] = self.namespace
             self._objects.create_namespaced_custom_object(
                 *_RIGHTS,
                 self.namespace,
-                plural,
-                {"apiVersion": "/".join(_RIGHTS), "kind": kind, **made},
+                _PLURALS[document["kind"]],
+                document,
                 _headers=_JSON,
                 _request_timeout=30,
             )

@@ -25,7 +25,7 @@ test: setup $(VENV)/spark.jsa ## all tests
 	@scripts/ensure-chromium
 	@command -v curl >/dev/null || scripts/apt-install curl curl
 	@command -v strace >/dev/null || scripts/apt-install strace strace || true # without it no power cut is tried
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: $(STAMP) ## ruff and mypy
 	$(BIN)/ruff check .

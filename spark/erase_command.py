@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from functions.core.settings import Settings
+    from spark.erasing import Receipt
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -40,8 +41,12 @@ def _erase(given: argparse.Namespace, settings: Settings) -> int:
         raise MisconfiguredError("bad_user", "USER is not UTF-8: no event has such an id") from None
     store = ErasureStore(settings)
     try:
-        receipt = erase(settings, store, given.user)
+        erase(settings, store, given.user, _print)
     finally:
         store.close()
-    sys.stdout.write(json.dumps(dataclasses.asdict(receipt), indent=2) + "\n")
     return 0
+
+
+def _print(receipt: Receipt) -> None:
+    sys.stdout.write(json.dumps(dataclasses.asdict(receipt), indent=2) + "\n")
+    sys.stdout.flush()  # the store forgets it then

@@ -18,6 +18,7 @@ import logging
 import math
 import secrets
 import time
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -144,6 +145,10 @@ def _prepare(settings: Settings, store: ReshardingStore, result: Resharded) -> d
     files = _copy_files(store, archive, result, books)
     plan: dict[str, Any] = {"generation": generation, "before": result.before, "after": result.after}
     plan["books"] = _books_of(result, books, files, now_us)
+    erasures: Counter[str] = Counter()
+    for shard in range(result.before):
+        erasures.update(store.erasures(shard))
+    plan["erasures"] = erasures
     store.set_layout(plan=json.dumps(plan))
     return plan
 
@@ -280,6 +285,7 @@ def _finish(settings: Settings, store: ReshardingStore, plan: dict[str, Any], re
         for backfill, record in store.backfills().items():
             if record["state"] == "done":  # one that is not came too late to begin, and finds out
                 store.count_whole(shard, backfill)
+    store.move_erasures(max(result.before, result.after), plan.get("erasures", {}))  # none in an older version's plan
     for shard in range(result.after, result.before):
         store.end_shard(shard, result.after)
     for dead in store.dead_generations():

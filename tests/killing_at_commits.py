@@ -1,4 +1,4 @@
-"""Killing parts of a job, or the store, at a commit: a proxy between the two sees each one."""
+"""Killing parts of a job, or the store, at a commit or at any write: a proxy between the two sees each one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import subprocess
 import threading
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from functions.adapters.redis_client import load_script
 
@@ -40,14 +40,54 @@ def environment_of(settings: Settings, **more: str) -> dict[str, str]:
     }
 
 
-class Proxy:
-    """Between the job and the store: at the n-th commit it stops, before it is sent on or after its reply has come."""
+class Watch(Protocol):
+    """Sees steps in what goes over one connection."""
 
-    def __init__(self, target_port: int, commit: int, moment: str, on_commit: Callable[[], None]) -> None:
+    def sent(self, data: bytes) -> bool:
+        """Tell whether these bytes to the store complete a step."""
+
+    def replied(self, data: bytes) -> bool:
+        """Tell whether these bytes, which came after that, have its reply."""
+
+
+class Commits:
+    """A step is a commit."""
+
+    def __init__(self) -> None:
+        self._tail = b""
+        self._committing = False
+
+    def sent(self, data: bytes) -> bool:
+        """Tell whether a transaction ends that began with the commit's script."""
+        window = self._tail + data
+        self._committing |= _SCRIPT in window
+        ended = _EXEC in window
+        committed = self._committing and ended
+        self._committing &= not ended
+        self._tail = b"" if ended else window[-64:]
+        return committed
+
+    def replied(self, data: bytes) -> bool:
+        """Tell whether EXEC's own reply is there, behind "QUEUED"s."""
+        return b"*" in data
+
+
+class Proxy:
+    """Between the job and the store: at the n-th step it stops, before it is sent on or after its reply has come."""
+
+    def __init__(
+        self,
+        target_port: int,
+        nth: int,
+        moment: str,
+        on_step: Callable[[], None],
+        watch: Callable[[], Watch] = Commits,
+    ) -> None:
         self._target_port = target_port
-        self._left = commit
+        self._left = nth
         self._moment = moment
-        self._on_commit = on_commit
+        self._on_step = on_step
+        self._new_watch = watch
         self._lock = threading.Lock()
         self._server = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._server.getsockname()[1]
@@ -70,20 +110,14 @@ class Proxy:
                 threading.Thread(target=self._commands, args=[client, store], daemon=True).start()
 
     def _commands(self, client: socket.socket, store: socket.socket) -> None:
-        """Pass commands on and replies back; at the commit wanted, act."""
+        """Pass commands on and replies back; at the step wanted, act."""
         hold = threading.Event()
-        threading.Thread(target=self._replies, args=[store, client, hold], daemon=True).start()
-        tail, committing = b"", False
+        watch = self._new_watch()
+        threading.Thread(target=self._replies, args=[store, client, watch, hold], daemon=True).start()
         with suppress(OSError):
             while data := client.recv(65536):
-                window = tail + data
-                committing |= _SCRIPT in window
-                ended = _EXEC in window
-                commit_here = committing and ended
-                committing &= not ended
-                tail = b"" if ended else window[-64:]
                 wanted = False
-                if commit_here:
+                if watch.sent(data):
                     with self._lock:
                         self._left -= 1
                         wanted = self._left == 0
@@ -95,17 +129,17 @@ class Proxy:
                 store.sendall(data)
         store.close()
 
-    def _replies(self, store: socket.socket, client: socket.socket, hold: threading.Event) -> None:
+    def _replies(self, store: socket.socket, client: socket.socket, watch: Watch, hold: threading.Event) -> None:
         with suppress(OSError):
             while data := store.recv(65536):
-                if hold.is_set() and b"*" in data:  # EXEC's own reply, behind "QUEUED"s: it is in the store
+                if hold.is_set() and watch.replied(data):  # it is in the store
                     self._act(client, store)
                     return
                 client.sendall(data)
         client.close()
 
     def _act(self, client: socket.socket, store: socket.socket) -> None:
-        self._on_commit()
+        self._on_step()
         self.reached.set()
         for end in (client, store):
             with suppress(OSError):

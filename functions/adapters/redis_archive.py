@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 REBUILD_S: Final = 86_400
 """Files are not merged for so long after a rebuild has begun, which would have to begin the shard again."""
+MOVED_TO: Final = 0
+"""The shard to which a resharding brings the records of erasures: they do not tell whose they are."""
 _SWAP: Final = load_script("swap_files")
 _BOOKS: Final = load_script("archive_books")
 
@@ -53,13 +55,31 @@ class ArchiveStore(HistoryStore):
         *,
         erased_events: int = 0,
         erased_history: int = 0,
+        erasure: str = "",
     ) -> bool:
-        """Put files on record in the place of others; tell whether that was done, or another swap came first."""
-        arguments: list[Any] = [ledger.swaps, erased_events, erased_history, len(gone), *(file.path for file in gone)]
+        """Put files on record in the place of others; tell whether that was done, or another swap came first.
+
+        Args:
+            ledger: The shard's books.
+            gone: The files that go.
+            come: Those in their place.
+            erased_events: Events of the log that those have fewer.
+            erased_history: Events of history likewise.
+            erasure: The name under which they are counted.
+        """
+        arguments: list[Any] = [ledger.swaps, erased_events, erased_history, erasure]
+        arguments += [len(gone), *(file.path for file in gone)]
         for file in come:
             arguments += (file.path, file.record)
-        reply = self._call(_SWAP, [self.keys.ledger(ledger.shard), self.keys.archive(ledger.shard)], arguments)
+        keys, shard = self.keys, ledger.shard
+        reply = self._call(_SWAP, [keys.ledger(shard), keys.archive(shard), keys.erasures(shard)], arguments)
         return bool(reply[0] == 1)
+
+    def erasures(self, shard: int) -> dict[str, int]:
+        """Return what erasures that have not given their receipt have taken out, by name and kind."""
+        with translated_errors():
+            held: Any = self._redis.hgetall(self.keys.erasures(shard))
+        return {field.decode(): int(count) for field, count in held.items()}
 
     def is_being_rebuilt(self) -> bool:
         """Tell whether somebody reads all of the archive's files just now, or did not come to the end of it today."""

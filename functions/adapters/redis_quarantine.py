@@ -145,18 +145,20 @@ class Quarantine:
             raise _no_such_entry(entry_id)
 
     @metrics.timed_trip("quarantine_remove")
-    async def remove(self, entry_ids: Sequence[str], why: str) -> int:
+    async def remove(self, entry_ids: Sequence[str], why: str, erasure: str = "") -> int:
         """Take entries out; return how many of them were there.
 
         Args:
             entry_ids: Which ones, a few thousand at most, as they were read here.
             why: What they count as: ``redriven``, ``discarded`` or ``erased``.
+            erasure: The name under which an erasure counts them.
         """
-        return int(await self._call(_REMOVE, [why, *entry_ids])) if entry_ids else 0
+        if not entry_ids:
+            return 0
+        return int(await self._call(_REMOVE, [why, _field_of(erasure) if erasure else "", *entry_ids]))
 
-    async def erase_user(self, user_id: str) -> int:
-        """Take out all entries that mention a user, as received or as corrected; return how many there were."""
-        erased = 0
+    async def erase_user(self, user_id: str, erasure: str) -> None:
+        """Take out all entries that mention a user, as received or as corrected, and count them under a name."""
         found: list[str] = []
         async for entry in self.entries():
             if (
@@ -166,9 +168,21 @@ class Quarantine:
             ):
                 found.append(entry.id)
             if len(found) == PAGE_ENTRIES:
-                erased += await self.remove(found, "erased")
+                await self.remove(found, "erased", erasure)
                 found = []
-        return erased + await self.remove(found, "erased")
+        await self.remove(found, "erased", erasure)
+
+    async def erased(self, erasure: str) -> int:
+        """Return how many entries an erasure has taken out under its name."""
+        call: Any = self._redis
+        with translated_errors():
+            return int(await call.hget(self._keys[4], _field_of(erasure)) or 0)
+
+    async def forget_erased(self, erasure: str) -> None:
+        """Forget that: the receipt was given."""
+        call: Any = self._redis
+        with translated_errors():
+            await call.hdel(self._keys[4], _field_of(erasure))
 
     @metrics.timed_trip("quarantine_books")
     async def books(self) -> Books:
@@ -191,6 +205,10 @@ class Quarantine:
                 return await call.evalsha(script.sha, len(self._keys), *self._keys, *arguments)
             except NoScriptError:  # the store was restarted, or is new: nothing of it was done
                 return await call.eval(script.text, len(self._keys), *self._keys, *arguments)
+
+
+def _field_of(erasure: str) -> str:
+    return f"erasure:{erasure}"
 
 
 def _entry_of(entry_id: bytes, fields: Mapping[bytes, bytes], fix: bytes | None) -> Entry:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
+from functions.adapters.redis_archive import MOVED_TO
 from functions.adapters.redis_client import load_script, translated_errors
 from functions.adapters.redis_generations import BuildingKeys, GenerationStore
 
@@ -112,6 +113,15 @@ class ReshardingStore(GenerationStore):
             arguments += (name, value)
         keys = [self.keys.ledger(shard), self.keys.archive(shard), self._anew(generation, shard)]
         return bool(self._call(_FINISH, keys, arguments))
+
+    def move_erasures(self, shards: int, erasures: Mapping[str, int]) -> None:
+        """Bring the records of erasures that have not given their receipt together, as a plan has them."""
+        held: Any = dict(erasures)
+        with translated_errors():
+            for shard in range(shards):
+                self._redis.unlink(self.keys.erasures(shard), *self.keys.erasing(shard))
+            if held:
+                self._redis.hset(self.keys.erasures(MOVED_TO), mapping=held)
 
     def end_shard(self, shard: int, shards: int) -> None:
         """Delete a shard that is no more, but for what tells ingest so."""

@@ -114,9 +114,14 @@ class Keys:
         """Hash: backfill id to the last place (CRC-32 of the user id) of the shard's users that is counted."""
         return f"{{{self.namespace}:{shard}}}:backfilled"
 
-    def erasing(self, shard: int) -> str:
-        """Stream: the log as it is made anew without a user; only within one script."""
-        return f"{{{self.namespace}:{shard}}}:erasing"
+    def erasing(self, shard: int) -> list[str]:
+        """Streams and a hash: the log as it is made anew without a user; lua/erase_pending.lua says what each is."""
+        key = f"{{{self.namespace}:{shard}}}:erasing"
+        return [key, f"{key}:counts", f"{key}:step"]
+
+    def erasures(self, shard: int) -> str:
+        """Hash: what erasures that have not given their receipt have taken out."""
+        return f"{{{self.namespace}:{shard}}}:erasures"
 
     def aside(self, shard: int) -> str:
         """String: the state is moved aside, to be written; only within one transaction."""

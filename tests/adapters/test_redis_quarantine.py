@@ -250,7 +250,8 @@ def test_a_user_is_erased_wherever_an_event_names_them(settings: Settings) -> No
     async def erase(quarantine: Quarantine) -> int:
         (fixed,) = await quarantine.add([rejected("fixed", user_id=None)])
         await quarantine.fix(fixed, {"data": {"user_id": "42"}})
-        return await quarantine.erase_user("42")
+        await quarantine.erase_user("42", "erasure")
+        return await quarantine.erased("erasure")
 
     add(
         settings,
@@ -271,8 +272,11 @@ def test_erasing_goes_through_all_pages(settings: Settings) -> None:
     """Hundreds of entries."""
     add(settings, *(rejected(str(i), user_id="ann" if i % 3 else "bob") for i in range(700)))
 
-    assert 466 == with_quarantine(settings, lambda quarantine: quarantine.erase_user("ann"))
+    with_quarantine(settings, lambda quarantine: quarantine.erase_user("ann", "erasure"))
+    assert 466 == with_quarantine(settings, lambda quarantine: quarantine.erased("erasure"))
     assert 234 == len(held(settings))
+    with_quarantine(settings, lambda quarantine: quarantine.forget_erased("erasure"))
+    assert 0 == with_quarantine(settings, lambda quarantine: quarantine.erased("erasure"))
 
 
 def test_a_store_without_memory_changes_nothing(make_server: MakeServer) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.compute as pc
 import pytest
 
+from functions.adapters import redis_erasure
 from functions.adapters.redis_erasure import ErasureStore
 from functions.adapters.redis_quarantine import Quarantine
 from functions.core import quarantine
@@ -189,6 +190,9 @@ def test_a_fold_that_had_read_the_user_commits_nothing_of_it(
     assert {"u0": 60, "u2": 60, "u3": 60, "u4": 60} == archived_users(kept, store)
 
 
+ERASURE_STEPS = ("begin_log", "copy_log", "finish_log", "erase_state", "swap_files", "forget_erased")
+
+
 class BrokenOffError(Exception):
     """In place of a kill: what is outside is as a kill leaves it."""
 
@@ -196,7 +200,7 @@ class BrokenOffError(Exception):
 @pytest.mark.parametrize(
     ("owner", "step", "when"),
     [
-        *((ErasureStore, step, when) for step in ("rewrite_log", "erase_state", "swap_files") for when in BOTH),
+        *((ErasureStore, step, when) for step in ERASURE_STEPS for when in BOTH),
         *((Archive, step, when) for step in ("rewrite", "remove") for when in BOTH),
         (Quarantine, "erase_user", "before"),
     ],
@@ -212,7 +216,8 @@ def test_an_erasure_that_breaks_off_is_completed_by_another(
     step: str,
     when: str,
 ) -> None:
-    """Before or after each of its steps; what was taken out by the first one is not there for the second."""
+    """Before or after each of its steps; the second one's receipt has what the first one took out."""
+    monkeypatch.setattr(redis_erasure, "LEASE_S", 0.01)
     fill_log(kept, [EVENTS[:200]])
     fold(kept, store)
     fill_log(kept, [EVENTS[200:]])
@@ -227,8 +232,13 @@ def test_an_erasure_that_breaks_off_is_completed_by_another(
         patch.setattr(owner, step, broken)
         with pytest.raises(BrokenOffError):
             erase(kept, store, "u1")
-    erase(kept, store, "u1")
+    receipt = erase(kept, store, "u1")
 
+    forgotten = (step, when) == ("forget_erased", "after")  # since its receipt had been given
+    nothing = step in {"begin_log", "copy_log"} or (step, when) == ("finish_log", "before")
+    told = (receipt.pending_events, receipt.state_events, receipt.archived_events)
+    assert ((0, 0, 0) if forgotten else (20, 40, 40)) == told
+    assert receipt.resumed == (not forgotten and not nothing)
     assert "u1" not in {event.user_id for event in pending_of(store)}
     assert {"u0": 40, "u2": 40, "u3": 40, "u4": 40} == archived_users(kept, store)
     fold(kept, store)

@@ -14,7 +14,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from functions.adapters import redis_shard
+from functions.adapters import redis_erasure, redis_shard
 from functions.adapters.redis_archive import ArchiveStore
 from functions.adapters.redis_checks import CheckedStore
 from functions.adapters.redis_erasure import ErasureStore
@@ -57,7 +57,9 @@ STEPS: list[tuple[type, str]] = [
     (Archive, "write_history"),
     (Archive, "rewrite"),
     (Archive, "remove"),
-    (ErasureStore, "rewrite_log"),
+    (ErasureStore, "begin_log"),
+    (ErasureStore, "copy_log"),
+    (ErasureStore, "finish_log"),
     (ErasureStore, "erase_state"),
     (BuildingStore, "begin_shard"),
     (GenerationStore, "begin_generation"),
@@ -71,6 +73,7 @@ STEPS: list[tuple[type, str]] = [
     (ReshardingStore, "copy_seen"),
     (ReshardingStore, "put_on_new_record"),
     (ReshardingStore, "finish_shard"),
+    (ReshardingStore, "move_erasures"),
     (ReshardingStore, "end_shard"),
     (ReshardingStore, "set_layout"),
 ]
@@ -300,6 +303,7 @@ def test_any_interleaving_gives_the_models_report(
 ) -> None:
     """Two shards, a few users, awkward moments and names; each step may be broken off, as a kill would."""
     monkeypatch.setattr(redis_shard, "FENCE_S", 0.01)
+    monkeypatch.setattr(redis_erasure, "LEASE_S", 0.01)
 
     def settings_of() -> Settings:
         name = f"mix{next(_numbers)}"

@@ -394,6 +394,35 @@ def test_an_erasure_that_a_resharding_overtakes_says_so(
     assert [] == deviations(kept)
 
 
+def test_an_erasure_broken_off_before_it_is_told_in_the_receipt_after_it(
+    kept: Settings, store: ReshardingStore, fill_log: Fill, raw_redis: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever the user is by then; nothing of it is left in any shard."""
+    fill_log(kept, [EVENTS[:200]])
+    fold(kept, store)
+    fill_log(kept, [EVENTS[200:]])
+    mine = [event for event in EVENTS if event.user_id == "u1"]
+    pending = sum(event.user_id == "u1" for event in EVENTS[200:])
+    erasing = ErasureStore(kept)
+
+    def broken(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ErasureStore, "swap_files", broken)
+        with pytest.raises(KeyboardInterrupt):
+            erase(kept, erasing, "u1")
+    reshard(kept, store, 3)
+    receipt = erase(kept, erasing, "u1")
+    again = erase(kept, erasing, "u1")
+    erasing.close()
+
+    assert (True, pending) == (receipt.resumed, receipt.pending_events)
+    assert len(mine) == receipt.pending_events + receipt.archived_events
+    assert (False, 0) == (again.resumed, again.pending_events)
+    assert [] == [key for key in raw_redis.scan_iter(f"{{{kept.namespace}*") if b"eras" in key]
+
+
 def test_the_command_says_what_it_did(kept: Settings, store: ReshardingStore, fill_log: Fill) -> None:
     """In a line."""
     fill_log(kept, [EVENTS])

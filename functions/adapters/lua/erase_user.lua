@@ -1,18 +1,27 @@
--- erase_user: take one user out of a shard's state and report.
+-- erase_user: take one user out of a shard's state and report, and note what that was, unless it has changed.
 --
 -- KEYS  1 ledger    hash  the shard's counters
 --       2 spans     hash  user -> packed spans
 --       3 averages  hash  user -> packed totals
 --       4 versions  hash  merchant -> moment of the last change of its averages, microseconds
---       5.. averages of one merchant each, hash, in the order of ARGV's merchants
+--       5 erasures  hash  what was taken out of this shard, by user and by kind, until a receipt was given
+--       6.. averages of one merchant each, hash, in the order of ARGV's merchants
 -- ARGV  1  the user
---       2.. merchants
+--       2  the user's packed spans, '' where there are none
+--       3  how many these are
+--       4  events in them
+--       5  how the fields of `erasures` begin, '' where nothing is noted
+--       6.. merchants
 --
--- Returns {} while the shard is fenced; else {the user's packed spans or '', averages removed overall (0 or 1), merchants whose averages had the user,
--- version of the shard's part of the report, which does not have the user}.
+-- Returns {'fenced'} while the shard is fenced, {'changed'} where the spans are others; else {'erased', version of the
+-- shard's part of the report, which does not have the user}.
 
 if redis.call('HEXISTS', KEYS[1], 'fence') == 1 then
-  return {} -- another generation, which may have the user, is about to become the live one
+  return { 'fenced' } -- another generation, which may have the user, is about to become the live one
+end
+local user = ARGV[1]
+if (redis.call('HGET', KEYS[2], user) or '') ~= ARGV[2] then
+  return { 'changed' }
 end
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
@@ -22,22 +31,24 @@ local function set_version(key, field)
   return version
 end
 
-local user = ARGV[1]
-local spans = redis.call('HGET', KEYS[2], user) or ''
 local removed = redis.call('HDEL', KEYS[2], user)
-local overall = redis.call('HDEL', KEYS[3], user)
-local merchants = 0
-for key = 5, #KEYS do
+local averages = redis.call('HDEL', KEYS[3], user)
+for key = 6, #KEYS do
   if redis.call('HDEL', KEYS[key], user) == 1 then
-    merchants = merchants + 1
-    set_version(KEYS[4], ARGV[key - 3])
+    averages = averages + 1
+    set_version(KEYS[4], ARGV[key])
   end
 end
 local version
-if removed + overall + merchants > 0 then
+if removed + averages > 0 then
   redis.call('HINCRBY', KEYS[1], 'commits', 1) -- what others have read of the user is void
   version = set_version(KEYS[1], 'version')
+  if ARGV[5] ~= '' then
+    redis.call('HINCRBY', KEYS[5], ARGV[5] .. ':state_spans', ARGV[3])
+    redis.call('HINCRBY', KEYS[5], ARGV[5] .. ':state_events', ARGV[4])
+    redis.call('HINCRBY', KEYS[5], ARGV[5] .. ':report_averages', averages)
+  end
 else
   version = tonumber(redis.call('HGET', KEYS[1], 'version') or 0)
 end
-return { spans, overall, merchants, version }
+return { 'erased', version }

@@ -2,14 +2,15 @@
 --
 -- KEYS  as quarantine_add
 -- ARGV  1     why, a counter in the books: redriven, erased, or discarded
---       2...  ids of entries
+--       2     another one, of one erasure; '' where there is none
+--       3...  ids of entries
 --
 -- Returns how many of them were there.
 
 local OVERHEAD_BYTES = 320 -- as in quarantine_add
 
 local removed = 0
-for i = 2, #ARGV do
+for i = 3, #ARGV do
   local entry = redis.call('XRANGE', KEYS[1], ARGV[i], ARGV[i])[1]
   if entry then
     local fields = entry[2]
@@ -30,5 +31,8 @@ for i = 2, #ARGV do
 end
 if removed > 0 then
   redis.call('HINCRBY', KEYS[5], ARGV[1], removed)
+  if ARGV[2] ~= '' then
+    redis.call('HINCRBY', KEYS[5], ARGV[2], removed)
+  end
 end
 return removed

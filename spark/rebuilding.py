@@ -77,6 +77,7 @@ class ShardBuilder:
         Raises:
             MisconfiguredError: Some events are in no file.
             MissingFileError: A file on record is not there.
+            DroppedError: The generation was dropped.
         """
         events = files = 0
         for _ in range(MOST_TRIES):
@@ -84,12 +85,13 @@ class ShardBuilder:
             counted = self._building.counted(shard)
             books = self._live.archive_books(shard)
             check_whole(books.ledger)
-            if built.swaps != books.ledger.swaps:  # files were merged, or a user erased: what is counted may be wrong
+            history_first = sorted(books.files, key=lambda file: bool(file.first))
+            new = [file for file in history_first if counted.get(file.path, 0) < file.rows]
+            # Files were merged, or a user erased: what is counted may be wrong. Or nothing is yet.
+            if built.swaps != books.ledger.swaps or (new and not built.commits):
                 self._building.begin_shard(shard, built.commits, books.ledger.swaps)
                 events = files = 0
                 continue
-            history_first = sorted(books.files, key=lambda file: bool(file.first))
-            new = [file for file in history_first if counted.get(file.path, 0) < file.rows]
             if not new:
                 return Built(shard, events, files), books.ledger, built
             for file in new:
@@ -187,6 +189,7 @@ def rebuild(
     Raises:
         MisconfiguredError: There is no archive, or it lacks some events.
         MissingFileError: A file on record is not there.
+        DroppedError: Another rebuild or a resharding came in between.
         UnavailableError: The store or the archive does not answer, or the shards are being laid out anew.
     """
     began_s = time.monotonic()

@@ -126,7 +126,7 @@ def _prepare(settings: Settings, store: ReshardingStore, result: Resharded) -> d
     generation = result.generation = store.begin_generation()
     for dead in store.dead_generations():
         for shard in range(max(result.before, result.after)):
-            store.drop_generation(shard, dead)
+            store.drop_generation(shard, dead, used=shard < result.before)
             store.forget_new_record(dead, shard)
     building = BuildingStore(settings, generation)
     try:

@@ -11,17 +11,31 @@ from typing import TYPE_CHECKING, Any, Final
 from functions.adapters.redis_archive import ArchiveStore
 from functions.adapters.redis_client import load_script, translated_errors
 from functions.adapters.redis_layout import ledger_from
-from functions.adapters.redis_shard import GENERATION
+from functions.adapters.redis_shard import GENERATION, Superseded
 from functions.core import shards as sharding
+from functions.core.errors import FlyertimeError
 
 if TYPE_CHECKING:
+    from functions.adapters.redis_shard import Change, Committed
     from functions.core.ledger import ShardLedger
     from functions.core.settings import Settings
 
 _FENCE: Final = load_script("fence")
 _BEGIN_SHARD: Final = load_script("begin_shard")
+_DROP: Final = load_script("drop_generation")
 _LEDGER: Final = load_script("ledger")
 MERCHANTS_A_STEP: Final = 500
+
+
+class DroppedError(FlyertimeError):
+    """The generation that is being built was deleted meanwhile: it will never become the live one."""
+
+    def __init__(self, generation: int) -> None:
+        super().__init__(
+            "generation_dropped",
+            f"generation {generation} of the state is gone: another rebuild or a resharding came in between; "
+            "start it again",
+        )
 
 
 class BuildingKeys(sharding.Keys):
@@ -61,13 +75,28 @@ class BuildingStore(ArchiveStore):
             self._redis.unlink(self.keys.backfilled(shard))
 
     def begin_shard(self, shard: int, commits: int, swaps: int) -> bool:
-        """Make the generation's part of a shard empty; tell whether nobody else has gone on with it."""
+        """Make the generation's part of a shard empty; tell whether nobody else has gone on with it.
+
+        Raises:
+            DroppedError: The generation was dropped.
+        """
         with translated_errors():
             held: Any = self._redis.smembers(self.keys.merchants(shard))
         keys = self.keys
         names = [keys.spans(shard), keys.averages(shard), keys.versions(shard), keys.backfilled(shard)]
         names += [*(keys.averages(shard, merchant.decode()) for merchant in held), keys.merchants(shard)]
-        return bool(self._call(_BEGIN_SHARD, [keys.ledger(shard), *names], [commits, swaps]))
+        live = sharding.Keys(keys.namespace).ledger(shard)
+        reply = self._call(_BEGIN_SHARD, [keys.ledger(shard), live, *names], [commits, swaps, keys.generation])
+        return _unless_dropped(reply, keys.generation)
+
+    def commit(self, change: Change) -> Committed | Superseded:
+        """Replace the generation's part of a shard by the change, unless somebody else has gone on with it.
+
+        It must have been begun: so nothing is written once it was dropped, which only ``begin_shard`` looks at.
+        """
+        if not change.commits:
+            return Superseded("changed")
+        return super().commit(change)
 
 
 class GenerationStore(ArchiveStore):
@@ -85,9 +114,14 @@ class GenerationStore(ArchiveStore):
         return bool(self._call(GENERATION, [self.keys.layout], ["switch", generation, shards or ""]) == generation)
 
     def fence(self, ledger: ShardLedger, built: ShardLedger, generation: int) -> bool:
-        """Let no commit through, unless the shard or the generation has changed since their books were read."""
+        """Let no commit through, unless the shard or the generation has changed since their books were read.
+
+        Raises:
+            DroppedError: The generation was dropped.
+        """
         keys = [self.keys.ledger(ledger.shard), BuildingKeys(self.keys.namespace, generation).ledger(ledger.shard)]
-        return bool(self._call(_FENCE, keys, [ledger.commits, ledger.swaps, built.commits, generation]))
+        reply = self._call(_FENCE, keys, [ledger.commits, ledger.swaps, built.commits, generation])
+        return _unless_dropped(reply, generation)
 
     def dead_generations(self) -> list[int]:
         """Return those that are neither live nor being built; some may hold nothing any more."""
@@ -96,9 +130,16 @@ class GenerationStore(ArchiveStore):
         last, live, building = (int(value or 0) for value in held)
         return [generation for generation in range(last + 1) if generation not in {live, building or live}]
 
-    def drop_generation(self, shard: int, generation: int) -> None:
-        """Delete what a generation that is not live holds of a shard, in bounded steps."""
+    def drop_generation(self, shard: int, generation: int, *, used: bool = True) -> None:
+        """Delete what a generation that is not live holds of a shard, in bounded steps; who builds it finds that out.
+
+        Args:
+            shard: Which one.
+            generation: Likewise.
+            used: Whether the shard is surely one of the store's.
+        """
         keys = BuildingKeys(self.keys.namespace, generation)
+        self._call(_DROP, [self.keys.ledger(shard), keys.ledger(shard)], [generation, int(used)])
         merchants = keys.merchants(shard)
         while True:
             with translated_errors():
@@ -109,4 +150,10 @@ class GenerationStore(ArchiveStore):
                 self._redis.srem(merchants, *some)
         with translated_errors():
             names = [keys.spans(shard), keys.averages(shard), keys.versions(shard), keys.backfilled(shard)]
-            self._redis.unlink(*names, keys.ledger(shard))
+            self._redis.unlink(*names)
+
+
+def _unless_dropped(reply: int, generation: int) -> bool:
+    if reply < 0:
+        raise DroppedError(generation)
+    return reply == 1

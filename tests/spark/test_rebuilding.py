@@ -16,6 +16,7 @@ import pytest
 from functions.adapters import redis_shard
 from functions.adapters.redis_erasure import ErasureStore
 from functions.adapters.redis_generations import BuildingStore, GenerationStore
+from functions.adapters.redis_resharding import ReshardingStore
 from functions.core.errors import FlyertimeError, MisconfiguredError
 from functions.core.events import Event
 from functions.core.shards import Keys, shard_of
@@ -25,6 +26,7 @@ from spark.erasing import erase
 from spark.folding import fold_shard
 from spark.keeping import merge_files, needed_archive
 from spark.rebuilding import rebuild
+from spark.resharding import reshard
 from tests.fold_in_process import fold
 
 if TYPE_CHECKING:
@@ -167,6 +169,7 @@ import os, signal, sys
 from functions.adapters.redis_generations import BuildingStore, GenerationStore
 from functions.core.settings import parse
 from spark.rebuilding import rebuild
+from spark.resharding import reshard
 owner = {"commit": BuildingStore, "begin_generation": GenerationStore, "fence": GenerationStore,
          "switch_to": GenerationStore, "lift_fence": GenerationStore, "drop_generation": GenerationStore}[sys.argv[1]]
 act, left = getattr(owner, sys.argv[1]), int(sys.argv[2])
@@ -310,6 +313,68 @@ def test_a_user_erased_while_the_switch_is_made_stays_erased(
     assert plain_report(event for event in EVENTS if event.user_id != "u1") == read_report(kept)
 
 
+def reshard_to_three(settings: Settings) -> None:
+    """Lay the store out anew."""
+    resharding = ReshardingStore(dataclasses.replace(settings, shards=None))
+    reshard(dataclasses.replace(settings, shards=None), resharding, 3)
+    resharding.close()
+
+
+def rebuild_another(settings: Settings) -> None:
+    """Rebuild it."""
+    rebuild(settings, grace_s=0)
+
+
+@pytest.mark.parametrize("other", [reshard_to_three, rebuild_another])
+@pytest.mark.parametrize(
+    ("owner", "step", "nth"),
+    [
+        *((BuildingStore, "begin_shard", nth) for nth in (1, 2)),
+        *((BuildingStore, "commit", nth) for nth in (1, 2, 3, 4)),
+        *((GenerationStore, "fence", nth) for nth in (1, 2)),
+        (GenerationStore, "switch_to", 1),
+    ],
+)
+def test_a_rebuild_whose_generation_is_gone_says_so_and_leaves_nothing(
+    kept: Settings,
+    store: GenerationStore,
+    fill_log: Fill,
+    read_report: Read,
+    plain_report: Plain,
+    raw_redis: redis.Redis,
+    monkeypatch: pytest.MonkeyPatch,
+    owner: type,
+    step: str,
+    nth: int,
+    other: Callable[[Settings], None],
+) -> None:
+    """Whatever it was about to do when a resharding or another rebuild dropped what it had built."""
+    fill_log(kept, [EVENTS[:200]])
+    fold(kept, store, 100)
+    fill_log(kept, [EVENTS[200:]])
+    fold(kept, store, 100)
+    act = getattr(owner, step)
+    left = nth
+
+    def overtaken(self: Any, *arguments: Any) -> Any:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            monkeypatch.setattr(owner, step, act)
+            other(kept)
+        return act(self, *arguments)
+
+    monkeypatch.setattr(owner, step, overtaken)
+    with pytest.raises(FlyertimeError, match=r"came in between|another rebuild was begun"):
+        rebuild(kept, grace_s=0)
+
+    assert left == 0
+    assert b"2" == raw_redis.hget(store.keys.layout, "generation")
+    names = {name.partition(b"}:")[2] for name in raw_redis.scan_iter(f"{{{kept.namespace}:*")}
+    assert not any(name.startswith((b"g1:", b"spans", b"averages", b"built", b"counted")) for name in names), names
+    assert plain_report(EVENTS) == read_report(dataclasses.replace(kept, shards=None))
+
+
 def test_no_commit_passes_a_fence(kept: Settings, store: GenerationStore, fill_log: Fill) -> None:
     """Nor a fence a commit, by the live books and by the generation's; who waits for it goes on when it is lifted."""
     fill_log(kept, [EVENTS])
@@ -362,7 +427,7 @@ def test_of_two_rebuilds_the_later_one_wins(
         return fence(self, *arguments)
 
     monkeypatch.setattr(GenerationStore, "fence", meanwhile)
-    with pytest.raises(FlyertimeError, match=r"another rebuild was begun|others kept changing"):
+    with pytest.raises(FlyertimeError, match="another rebuild or a resharding came in between"):
         rebuild(kept, grace_s=0)
 
     assert [0, 2] == inner

@@ -7,8 +7,11 @@
 --       3  commits that the other generation showed
 --       4  the other generation
 --
--- Returns 1 where the fence stands, else 0. It stands until `lift_fence`.
+-- Returns 1 where the fence stands, -1 where the generation was dropped, else 0. It stands until `lift_fence`.
 
+if tonumber(redis.call('HGET', KEYS[1], 'dropped') or -1) >= tonumber(ARGV[4]) then
+  return -1
+end
 if (redis.call('HGET', KEYS[1], 'commits') or '0') ~= ARGV[1] or (redis.call('HGET', KEYS[1], 'swaps') or '0') ~= ARGV[2] then
   return 0
 end

@@ -180,7 +180,7 @@ def replay(
 def status(shards: bool, url: str | None) -> None:
     """Show the ledger, the last runs, what is in the quarantine, and what trigger would do now."""
     from functions.local.asking import get_json, state_of  # noqa: PLC0415
-    from functions.local.redriving import books_of  # noqa: PLC0415
+    from functions.local.quarantined import books_of  # noqa: PLC0415
     from functions.local.tables import ledger_table, runs_table  # noqa: PLC0415
 
     ledgers, runs = asyncio.run(state_of(_settings()))

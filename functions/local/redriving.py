@@ -1,4 +1,4 @@
-"""The quarantine in the hands of an operator: finding events, correcting them, sending them again, throwing them away.
+"""Sending events of the quarantine to ingest again.
 
 An event leaves the quarantine only after ingest has said that it is in the log (or was before): whatever is killed, it
 is sent again, and its name makes that count once.
@@ -7,29 +7,25 @@ is sent again, and its name makes that count once.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
-import time
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final
 
 import httpx2
 import msgspec
 
 from functions.adapters.cloud_events import BATCH_TYPE
-from functions.adapters.redis_quarantine import PAGE_ENTRIES, Quarantine
 from functions.core.errors import RequestRefusedError, UnavailableError
-from functions.core.events import Limits
-from functions.core.timestamps import format_us
-from functions.local.correcting import check_name, event_of, faults_of, goes_alone, to_send
+from functions.local.correcting import event_of, goes_alone, to_send
+from functions.local.quarantined import told
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import TypeAlias
 
-    from functions.adapters.redis_quarantine import Books, Entry
+    from functions.adapters.redis_quarantine import Entry
     from functions.core.errors import Fault
-    from functions.core.settings import Settings
+    from functions.local.quarantined import Choice, Operator
 
     Say: TypeAlias = Callable[[str], None]
 
@@ -38,39 +34,6 @@ BATCH_BYTES: Final = 1 << 20
 MAX_TRIES: Final = 8
 _TIMEOUT_S: Final = 30.0
 _MAX_PAUSE_S: Final = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """Which entries; all where nothing is said."""
-
-    ids: Sequence[str] = ()
-    code: str | None = None
-    """Of one of its faults."""
-    source: str | None = None
-    """Of the CloudEvent, or where it begins."""
-    key: str | None = None
-    """Name of the write key that it came with."""
-    since_ms: int | None = None
-    """Received at this moment or later."""
-    fixed: bool | None = None
-    """Whether it was corrected."""
-
-    @property
-    def narrow(self) -> bool:
-        """Whether anything is said."""
-        return self != Choice()
-
-    def takes(self, entry: Entry) -> bool:
-        """Tell whether an entry is one of them."""
-        record = entry.record
-        return (
-            (self.code is None or any(fault.code == self.code for fault in record.faults))
-            and (self.source is None or (record.source or "").startswith(self.source))
-            and (self.key is None or record.key == self.key)
-            and (self.since_ms is None or entry.received_ms >= self.since_ms)
-            and (self.fixed is None or self.fixed == (entry.fixed is not None))
-        )
 
 
 @dataclass(slots=True)
@@ -87,237 +50,135 @@ class Redriven:
         return not (self.counts["rejected"] or self.counts["failed"])
 
 
-class Operator:
-    """What an operator does, on one pipeline."""
+async def redrive(
+    operator: Operator,
+    choice: Choice,
+    url: str,
+    *,
+    key: str | None = None,
+    dry_run: bool = False,
+    say: Say = lambda _: None,
+    on_progress: Callable[[int], None] = lambda _: None,
+) -> Redriven:
+    """Send events to ingest again; what it takes, or has taken before, leaves the quarantine.
 
-    def __init__(self, settings: Settings, *, clock: Callable[[], float] = time.time) -> None:
-        self._settings = settings
-        self._clock = clock
-        self._quarantine = Quarantine(settings)
+    Sent are the entries that were corrected; of those that were named or chosen, also the ones that are right as
+    they came: a limit was raised, say, or their time has come.
 
-    async def __aenter__(self) -> Self:
-        """Begin."""
-        return self
+    Args:
+        operator: Whose quarantine it is.
+        choice: Which entries.
+        url: Of ingest.
+        key: A write key, where ingest asks for one.
+        dry_run: Whether only to say what would be sent.
+        say: Told a line about each event that is not taken, and on a dry run about each one.
+        on_progress: Told how many events have just been settled.
 
-    async def __aexit__(self, *_: object) -> None:
-        """End."""
-        await self._quarantine.close()
+    Raises:
+        RequestRefusedError: Ingest refuses us, or an id names nothing.
+        UnavailableError: Ingest cannot be reached, or not just now; what was taken until then has left.
+    """
+    redriven = Redriven()
+    batch: list[tuple[Entry, bytes]] = []
+    headers = {"content-type": BATCH_TYPE, "prefer": "quarantine=no"}
+    if key:
+        headers["authorization"] = f"Bearer {key}"
+    async with httpx2.AsyncClient(timeout=_TIMEOUT_S, headers=headers, trust_env=False) as client:
 
-    async def books(self) -> Books:
-        """Return what is in the quarantine now, and what became of events."""
-        return await self._quarantine.books()
+        async def send() -> None:
+            if batch:
+                await _send(operator, client, url, batch, redriven, say)
+                on_progress(len(batch))
+                batch.clear()
 
-    async def entry(self, entry_id: str) -> Entry:
-        """Return one entry.
+        async for entry in operator.entries(choice):
+            faults = _faults_to_tell(operator, entry, choice)
+            if faults is None:
+                redriven.left_out += 1
+                continue
+            if faults:
+                redriven.left_out += 1
+                say(f"{entry.id}: {told(faults)}")
+                continue
+            if dry_run:
+                redriven.counts["would be sent"] += 1
+                say(f"{entry.id}: would be sent" + ("" if entry.fixed is None else ", corrected"))
+                continue
+            event = to_send(entry)
+            body = msgspec.json.encode(event)
+            if goes_alone(event) or sum(len(each) for _, each in batch) + len(body) > BATCH_BYTES:
+                await send()
+            batch.append((entry, body))
+            if goes_alone(event) or len(batch) == BATCH_EVENTS:
+                await send()
+        await send()
+    return redriven
 
-        Raises:
-            RequestRefusedError: There is none of this id.
-        """
-        return await self._quarantine.entry(entry_id)
 
-    async def entries(self, choice: Choice) -> AsyncIterator[Entry]:
-        """Yield the entries of a choice, the oldest first.
+def _faults_to_tell(operator: Operator, entry: Entry, choice: Choice) -> tuple[Fault, ...] | None:
+    """Return why an entry is not sent: nothing where it is; None where nobody asked for it."""
+    if entry.fixed is None and not choice.narrow:
+        return None
+    return operator.faults_of(entry, event_of(entry))
 
-        Raises:
-            RequestRefusedError: There is none of an id that it names.
-        """
-        if choice.ids:
-            for entry_id in choice.ids:
-                entry = await self._quarantine.entry(entry_id)
-                if choice.takes(entry):
-                    yield entry
+
+async def _send(
+    operator: Operator,
+    client: httpx2.AsyncClient,
+    url: str,
+    batch: Sequence[tuple[Entry, bytes]],
+    redriven: Redriven,
+    say: Say,
+) -> None:
+    """Send a batch until each of its events has a final verdict, and take out those that are in the log."""
+    left = list(batch)
+    reason = ""
+    for attempt in range(MAX_TRIES):
+        pause_s = min(0.2 * 2**attempt, _MAX_PAUSE_S)
+        try:
+            response = await client.post(url, content=b"[" + b",".join(body for _, body in left) + b"]")
+        except httpx2.HTTPError as e:
+            reason = f"{url} does not answer ({type(e).__name__})"
         else:
-            async for entry in self._quarantine.entries():
-                if choice.takes(entry):
-                    yield entry
-
-    def faults_of(self, entry: Entry, event: object) -> tuple[Fault, ...]:
-        """Return what would be wrong with an event by now."""
-        return faults_of(event, self._limits(), raw=entry.record.raw)
-
-    async def fix(self, entry: Entry, event: object) -> tuple[Fault, ...]:
-        """Keep a correction where nothing is wrong with it; return what is.
-
-        Raises:
-            RequestRefusedError: It has another name than the event had, or its entry is gone.
-        """
-        check_name(entry, event)
-        faults = self.faults_of(entry, event)
-        if not faults:
-            await self._quarantine.fix(entry.id, event)
-        return faults
-
-    async def discard(self, choice: Choice) -> int:
-        """Take entries out for good; return how many."""
-        discarded = 0
-        ids: list[str] = []
-        async for entry in self.entries(choice):
-            ids.append(entry.id)
-            if len(ids) == PAGE_ENTRIES:
-                discarded += await self._quarantine.remove(ids, "discarded")
-                ids = []
-        return discarded + await self._quarantine.remove(ids, "discarded")
-
-    async def redrive(
-        self,
-        choice: Choice,
-        url: str,
-        *,
-        key: str | None = None,
-        dry_run: bool = False,
-        say: Say = lambda _: None,
-        on_progress: Callable[[int], None] = lambda _: None,
-    ) -> Redriven:
-        """Send events to ingest again; what it takes, or has taken before, leaves the quarantine.
-
-        Sent are the entries that were corrected; of those that were named or chosen, also the ones that are right as
-        they came: a limit was raised, say, or their time has come.
-
-        Args:
-            choice: Which entries.
-            url: Of ingest.
-            key: A write key, where ingest asks for one.
-            dry_run: Whether only to say what would be sent.
-            say: Told a line about each event that is not taken, and on a dry run about each one.
-            on_progress: Told how many events have just been settled.
-
-        Raises:
-            RequestRefusedError: Ingest refuses us, or an id names nothing.
-            UnavailableError: Ingest cannot be reached, or not just now; what was taken until then has left.
-        """
-        redriven = Redriven()
-        batch: list[tuple[Entry, bytes]] = []
-        headers = {"content-type": BATCH_TYPE, "prefer": "quarantine=no"}
-        if key:
-            headers["authorization"] = f"Bearer {key}"
-        async with httpx2.AsyncClient(timeout=_TIMEOUT_S, headers=headers, trust_env=False) as client:
-
-            async def send() -> None:
-                if batch:
-                    await self._send(client, url, batch, redriven, say)
-                    on_progress(len(batch))
-                    batch.clear()
-
-            async for entry in self.entries(choice):
-                faults = self._faults_to_tell(entry, choice)
-                if faults is None:
-                    redriven.left_out += 1
-                    continue
-                if faults:
-                    redriven.left_out += 1
-                    say(f"{entry.id}: {told(faults)}")
-                    continue
-                if dry_run:
-                    redriven.counts["would be sent"] += 1
-                    say(f"{entry.id}: would be sent" + ("" if entry.fixed is None else ", corrected"))
-                    continue
-                event = to_send(entry)
-                body = msgspec.json.encode(event)
-                if goes_alone(event) or sum(len(each) for _, each in batch) + len(body) > BATCH_BYTES:
-                    await send()
-                batch.append((entry, body))
-                if goes_alone(event) or len(batch) == BATCH_EVENTS:
-                    await send()
-            await send()
-        return redriven
-
-    def _faults_to_tell(self, entry: Entry, choice: Choice) -> tuple[Fault, ...] | None:
-        """Return why an entry is not sent: nothing where it is; None where nobody asked for it."""
-        if entry.fixed is None and not choice.narrow:
-            return None
-        return self.faults_of(entry, event_of(entry))
-
-    async def _send(
-        self,
-        client: httpx2.AsyncClient,
-        url: str,
-        batch: Sequence[tuple[Entry, bytes]],
-        redriven: Redriven,
-        say: Say,
-    ) -> None:
-        """Send a batch until each of its events has a final verdict, and take out those that are in the log."""
-        left = list(batch)
-        reason = ""
-        for attempt in range(MAX_TRIES):
-            pause_s = min(0.2 * 2**attempt, _MAX_PAUSE_S)
-            try:
-                response = await client.post(url, content=b"[" + b",".join(body for _, body in left) + b"]")
-            except httpx2.HTTPError as e:
-                reason = f"{url} does not answer ({type(e).__name__})"
+            verdicts = _verdicts_by_entry(response, left)
+            if verdicts is None:
+                reason = _refusal(url, response)
             else:
-                verdicts = _verdicts_by_entry(response, left)
-                if verdicts is None:
-                    reason = _refusal(url, response)
-                else:
-                    left = await self._settle(left, verdicts, redriven, say)
-                    if not left:
-                        return
-                    reason = f"{url} asks for a retry"
-                asked = response.headers.get("retry-after", "")
-                pause_s = max(pause_s, min(float(asked), _MAX_PAUSE_S)) if asked.isdecimal() else pause_s
-            if attempt + 1 < MAX_TRIES:
-                await asyncio.sleep(pause_s)
-        redriven.counts["failed"] += len(left)
-        raise UnavailableError(
-            "not_redriven", f"{reason}; {len(left)} events of this batch are still in the quarantine"
-        )
-
-    async def _settle(
-        self,
-        sent: Sequence[tuple[Entry, bytes]],
-        verdicts: Sequence[Sequence[Mapping[str, Any]]],
-        redriven: Redriven,
-        say: Say,
-    ) -> list[tuple[Entry, bytes]]:
-        """Note the verdicts; return what has to be sent again."""
-        done: list[str] = []
-        again: list[tuple[Entry, bytes]] = []
-        for (entry, body), answers in zip(sent, verdicts, strict=True):
-            kinds = {answer["verdict"] for answer in answers}
-            if "retry" in kinds:
-                again.append((entry, body))
-            elif "rejected" in kinds:
-                redriven.counts["rejected"] += 1
-                faults = [fault for answer in answers for fault in answer.get("faults", ())]
-                say(f"{entry.id}: rejected: " + "; ".join(f"{each['pointer']} {each['reason']}" for each in faults))
-            else:
-                redriven.counts["accepted" if "accepted" in kinds else "duplicate"] += 1
-                done.append(entry.id)
-        await self._quarantine.remove(done, "redriven")
-        return again
-
-    def _limits(self) -> Limits:
-        settings = self._settings
-        latest_us = int((self._clock() + settings.max_future_s) * 1_000_000) if settings.max_future_s else None
-        return Limits(settings.max_field_bytes, settings.max_depth, latest_us)
+                left = await _settle(operator, left, verdicts, redriven, say)
+                if not left:
+                    return
+                reason = f"{url} asks for a retry"
+            asked = response.headers.get("retry-after", "")
+            pause_s = max(pause_s, min(float(asked), _MAX_PAUSE_S)) if asked.isdecimal() else pause_s
+        if attempt + 1 < MAX_TRIES:
+            await asyncio.sleep(pause_s)
+    redriven.counts["failed"] += len(left)
+    raise UnavailableError("not_redriven", f"{reason}; {len(left)} events of this batch are still in the quarantine")
 
 
-async def books_of(settings: Settings) -> Books:
-    """Return what is in the quarantine now, and what became of events."""
-    async with Operator(settings) as operator:
-        return await operator.books()
-
-
-def told(faults: Sequence[Fault]) -> str:
-    """Return faults in one line."""
-    return "; ".join(f"{fault.pointer or 'the event'}: {fault.reason}" for fault in faults)
-
-
-def shown(entry: Entry) -> dict[str, object]:
-    """Return an entry as JSON."""
-    record = entry.record
-    return {
-        "id": entry.id,
-        "received_at": format_us(entry.received_ms * 1000),
-        "event_id": record.event_id,
-        "source": record.source,
-        "key": record.key,
-        "raw": record.raw,
-        "credentials_hidden": record.changed,
-        "faults": [dataclasses.asdict(fault) for fault in record.faults],
-        "received": record.received,
-        "fixed": entry.fixed,
-    }
+async def _settle(
+    operator: Operator,
+    sent: Sequence[tuple[Entry, bytes]],
+    verdicts: Sequence[Sequence[Mapping[str, Any]]],
+    redriven: Redriven,
+    say: Say,
+) -> list[tuple[Entry, bytes]]:
+    """Note the verdicts; return what has to be sent again."""
+    done: list[str] = []
+    again: list[tuple[Entry, bytes]] = []
+    for (entry, body), answers in zip(sent, verdicts, strict=True):
+        kinds = {answer["verdict"] for answer in answers}
+        if "retry" in kinds:
+            again.append((entry, body))
+        elif "rejected" in kinds:
+            redriven.counts["rejected"] += 1
+            faults = [fault for answer in answers for fault in answer.get("faults", ())]
+            say(f"{entry.id}: rejected: " + "; ".join(f"{each['pointer']} {each['reason']}" for each in faults))
+        else:
+            redriven.counts["accepted" if "accepted" in kinds else "duplicate"] += 1
+            done.append(entry.id)
+    await operator.taken(done)
+    return again
 
 
 def _verdicts_by_entry(

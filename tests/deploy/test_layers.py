@@ -38,7 +38,8 @@ MAY_IMPORT = {
     },
     "functions.cli_history": set(),
     "functions.cli_keys": {"functions.core"},
-    "functions.cli_quarantine": {"functions.core", "functions.local", "functions.adapters.redis_quarantine"},
+    "functions.cli_quarantine": {"functions.core", "functions.local", "functions.cli_quarantine_actions"},
+    "functions.cli_quarantine_actions": {"functions.core", "functions.local", "functions.adapters.redis_quarantine"},
     "functions.cli_report": {"functions.local"},
     "functions.__main__": {"functions.cli"},
     "spark": {

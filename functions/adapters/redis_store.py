@@ -246,6 +246,15 @@ class RedisStore:
             await self._redis.set(self.keys.flush, now_ms)
         return now_ms
 
+    async def request_flush_for_reader(self) -> int | None:
+        """Likewise, at most once in FLYERTIME_READER_FLUSH_INTERVAL_S for all readers; None where one just did."""
+        pause_ms = int(self._settings.reader_flush_interval_s * 1000)
+        if pause_ms:
+            with translated_errors():
+                if not await self._redis.set(self.keys.flush_pause, 1, nx=True, px=pause_ms):
+                    return None
+        return await self.request_flush()
+
     @metrics.timed_trip("flush_requested")
     async def flush_requested_ms(self) -> int | None:
         """Return up to which moment a flush was asked for; None where none ever was."""

@@ -182,6 +182,12 @@ class Settings:
     oidc_all_scope: str = _setting(
         "flyertime.read.all", "the scope or role with which a token without that claim may read all merchants"
     )
+    reader_flush_interval_s: float = _setting(
+        10.0,
+        "seconds; readers who wait (`Prefer: wait`) make a flush be asked for at most once in so long, all of them "
+        "together, since each may start a Spark run; 0: whenever one of them comes",
+        low=0,
+    )
     pseudonym_secret: str | None = _setting(
         None,
         "a long random text; with it, readers bound to a merchant see pseudonyms in place of user ids, other ones for "

@@ -62,6 +62,11 @@ class Keys:
         return f"{{{self.namespace}}}:flush"
 
     @property
+    def flush_pause(self) -> str:
+        """String with a TTL: while it is there, no reader makes a flush be asked for."""
+        return f"{{{self.namespace}}}:flush:pause"
+
+    @property
     def quarantine(self) -> str:
         """Capped stream: rejected events as received, with the reason; see functions/core/quarantine.py."""
         return f"{{{self.namespace}}}:quarantine"

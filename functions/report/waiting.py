@@ -1,4 +1,4 @@
-"""Readers who wait: a flush is asked for, in the store and of the sink, as ingest does it."""
+"""Readers who wait: a flush is asked for, in the store and of the sink, as ingest does it, but not for each of them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Waiting:
         if not wait_s:
             return {}
         waits_by_wish()
-        done = await folded(self._store, self._flush_requested, wait_s)
+        done = await folded(self._store, self._flush_requested, wait_s, reading=True)
         return {"preference-applied": f"wait={wait_s}", "flyertime-folded": "true" if done else "false"}
 
     async def close(self) -> None:

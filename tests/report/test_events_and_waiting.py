@@ -18,10 +18,12 @@ from functions.core.access import sha256_of
 from functions.core.events import Event
 from functions.core.packing import pack_events
 from functions.core.read_access import ReadKey
-from functions.core.shards import shard_of
+from functions.core.shards import Keys, shard_of
 from tests.event_sink import Sink
 
 if TYPE_CHECKING:
+    import redis
+
     from functions.core.settings import Settings
     from tests.conftest import ServeFunction
     from tests.report.conftest import Put
@@ -151,7 +153,8 @@ def test_a_reader_may_wait_for_what_is_pending(
         assert isinstance(store.commit(change), Committed)
         store.close()
 
-    with Sink() as sink, serve_function("report", report_settings, K_SINK=sink.url) as process:
+    soon = {"FLYERTIME_READER_FLUSH_INTERVAL_S": "0"}
+    with Sink() as sink, serve_function("report", report_settings, K_SINK=sink.url, **soon) as process:
         late = httpx2.get(process.url, headers={"prefer": "wait=1"}, timeout=30, trust_env=False)
         timer = threading.Timer(0.5, fold)
         timer.start()
@@ -164,3 +167,33 @@ def test_a_reader_may_wait_for_what_is_pending(
     assert "wait=20" == done.headers["preference-applied"]
     assert "true" == none.headers["flyertime-folded"]
     assert [event_types.FLUSH_REQUESTED] * 2 == [sink.next().type for _ in range(2)]
+
+
+def test_readers_who_wait_ask_for_one_flush_an_interval(
+    serve_function: ServeFunction, report_settings: Settings, raw_redis: redis.Redis
+) -> None:
+    """However many come, to however many processes; who comes too soon is thought of when the interval is over."""
+    append(report_settings, "w")
+    slow = {"FLYERTIME_READER_FLUSH_INTERVAL_S": "300"}
+
+    async def ask_all(urls: list[str]) -> list[httpx2.Response]:
+        async with httpx2.AsyncClient(headers={"prefer": "wait=1"}, timeout=30, trust_env=False) as client:
+            return list(await asyncio.gather(*(client.get(url) for url in urls)))
+
+    pause = Keys(report_settings.namespace).flush_pause
+    with (
+        Sink() as sink,
+        serve_function("report", report_settings, K_SINK=sink.url, **slow) as one,
+        serve_function("report", report_settings, K_SINK=sink.url, **slow) as other,
+    ):
+        answers = asyncio.run(ask_all([one.url, other.url] * 10))
+        assert {"false"} == {answer.headers["flyertime-folded"] for answer in answers}
+        assert 1 == sink.received.qsize()
+        life_ms: Any = raw_redis.pttl(pause)
+        assert 0 < life_ms <= 300_000
+
+        timer = threading.Timer(0.5, raw_redis.delete, [pause])  # the interval is over while a reader waits
+        timer.start()
+        httpx2.get(one.url, headers={"prefer": "wait=2"}, timeout=30, trust_env=False)
+        timer.join()
+        assert 2 == sink.received.qsize()

@@ -10,6 +10,8 @@ import sys
 from importlib.abc import MetaPathFinder
 from typing import Any
 
+from spark.unzipped import unzipped
+
 
 class _WithoutPandas(MetaPathFinder):
     """Says that there is no pandas: Arrow would import it, a third of a second, to see that it is given none of its."""
@@ -19,6 +21,7 @@ class _WithoutPandas(MetaPathFinder):
             raise ModuleNotFoundError(fullname)
 
 
+sys.path[:] = unzipped(sys.path)
 sys.meta_path.insert(0, _WithoutPandas())
 
 from pyspark.daemon import manager  # noqa: E402  # what follows is what this module is for

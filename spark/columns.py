@@ -114,8 +114,27 @@ def unpack_totals(values: Sequence[bytes]) -> TotalsColumns:
 
 def pack_arguments(*columns: pa.Array) -> pa.Array:
     """Return each row's values as arguments of a command, one after the other; `pack_pairs` takes what is needed."""
-    parts = [part for column in columns for part in (_lengths(column), column)]
+    sizes = [np.diff(buffers.offsets(column)) for column in columns]
+    if len(columns[0]) and all(some[0] and (some == some[0]).all() for some in sizes):
+        return _pack_alike(columns, [int(some[0]) for some in sizes])
+    parts = [part for column, some in zip(columns, sizes, strict=True) for part in (_lengths(some), column)]
     return pc.binary_join_element_wise(*parts, _NO_TEXT, _LINE_END)
+
+
+def _pack_alike(columns: Sequence[pa.Array], sizes: Sequence[int]) -> pa.Array:
+    """Return the same where each column's values are of one size, and so the rows are: a fifth of the work."""
+    heads = [b"%b\r\n" % _head(size) for size in sizes]
+    fields = [
+        (f"{name}{number}", f"V{some}")
+        for number, (head, size) in enumerate(zip(heads, sizes, strict=True))
+        for name, some in (("head", len(head)), ("text", size), ("end", 2))
+    ]
+    rows = np.empty(len(columns[0]), fields)
+    for number, (column, head, size) in enumerate(zip(columns, heads, sizes, strict=True)):
+        rows[f"head{number}"], rows[f"end{number}"] = np.void(head), np.void(b"\r\n")
+        start = int(buffers.offsets(column)[0])
+        rows[f"text{number}"] = np.frombuffer(column.buffers()[2], f"V{size}", len(column), start)
+    return buffers.fixed(rows)
 
 
 def pack_pairs(names: pa.Array, values: pa.Array, bounds: Sequence[int] | None = None) -> list[PackedArguments]:
@@ -125,7 +144,7 @@ def pack_pairs(names: pa.Array, values: pa.Array, bounds: Sequence[int] | None =
     at = buffers.offsets(packed)[list(bounds)].tolist()
     body = memoryview(packed.buffers()[2] or b"")
     return [
-        PackedArguments(2 * (end - start), bytes(body[at[number] : at[number + 1]]))
+        PackedArguments(2 * (end - start), body[at[number] : at[number + 1]])
         for number, (start, end) in enumerate(itertools.pairwise(bounds))
     ]
 
@@ -134,8 +153,12 @@ _NO_TEXT: Final = pa.scalar(b"", pa.large_binary())
 _LINE_END: Final = pa.scalar(b"\r\n", pa.large_binary())
 
 
-def _lengths(values: pa.Array) -> pa.Array:
-    """Return what goes before each value in the store's protocol: that a text of so many bytes follows."""
-    lengths = pa.array(np.diff(buffers.offsets(values))).dictionary_encode()
-    texts = [b"$%d" % length for length in lengths.dictionary.to_pylist()]
-    return pa.array(texts, pa.large_binary()).take(lengths.indices)
+def _lengths(sizes: Ints) -> pa.Array:
+    """Return what goes before each value in the store's protocol."""
+    lengths = pa.array(sizes).dictionary_encode()
+    return pa.array(list(map(_head, lengths.dictionary.to_pylist())), pa.large_binary()).take(lengths.indices)
+
+
+def _head(size: int) -> bytes:
+    """Return what says that a text of so many bytes follows; a line ends after it."""
+    return b"$%d" % size

@@ -11,23 +11,30 @@ if TYPE_CHECKING:
 
 _MORE: Final = np.uint8(0x80)
 _SEVEN_BITS: Final = np.uint64(0x7F)
+_SEVEN: Final = np.uint64(7)
 _MOST_BYTES: Final = 10
-_FIRST_OF_SIZE: Final = np.array([1 << 7 * size for size in range(1, _MOST_BYTES)], np.uint64)
 
 
 def encode(numbers: npt.NDArray[np.uint64]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
     """Return the numbers' bytes, joined, and how many each takes."""
     sizes = np.ones(len(numbers), np.int64)
-    for first in _FIRST_OF_SIZE[: int(np.searchsorted(_FIRST_OF_SIZE, numbers.max(initial=0), "right"))]:
-        sizes += numbers >= first
+    longer = np.flatnonzero(numbers > _SEVEN_BITS)
+    left, further = numbers[longer], []
+    while len(longer):
+        byte = left.astype(np.uint8) | _MORE
+        left >>= _SEVEN
+        further.append((longer, byte, left.astype(np.uint8)))
+        sizes[longer] = len(further) + 1
+        more = left > _SEVEN_BITS
+        longer, left = longer[more], left[more]
     ends = np.cumsum(sizes)
     packed = np.empty(int(ends[-1]) if len(ends) else 0, np.uint8)
-    at, left = ends - sizes, numbers
-    while len(left):
-        longer = left > _SEVEN_BITS
-        packed[at] = (left & _SEVEN_BITS).astype(np.uint8) | longer * _MORE
-        some = np.flatnonzero(longer)
-        at, left = at[some] + 1, left[some] >> np.uint64(7)
+    starts = ends - sizes
+    packed[starts] = numbers.astype(np.uint8)
+    for place, (some, byte, next_byte) in enumerate(further):
+        at = starts[some] + place
+        packed[at] = byte
+        packed[at + 1] = next_byte  # where more follow, written again
     return packed, sizes
 
 

@@ -20,7 +20,7 @@ class PackedArguments:
     """The last arguments of a command, each with its length before it."""
 
     count: int
-    resp: bytes
+    resp: bytes | memoryview
 
     @classmethod
     def of(cls, texts: Iterable[bytes]) -> PackedArguments:
@@ -31,7 +31,7 @@ class PackedArguments:
     def texts(self) -> list[bytes]:
         """Return the arguments one by one."""
         reader = hiredis.Reader()
-        reader.feed(b"*%d\r\n" % self.count + self.resp)
+        reader.feed(b"".join((b"*%d\r\n" % self.count, self.resp)))
         texts: list[bytes] = reader.gets()
         return texts
 
@@ -39,7 +39,7 @@ class PackedArguments:
 class Packer(HiredisRespSerializer):
     """Packs commands whose last argument may stand for many that are packed."""
 
-    def pack(self, *args: Any) -> list[bytes]:
+    def pack(self, *args: Any) -> list[bytes | memoryview]:
         """Return a command in the protocol."""
         *few, last = args
         if not isinstance(last, PackedArguments):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from functions.adapters.redis_arguments import PackedArguments
 from functions.core.events import Event
 from functions.core.packing import pack_events, unpack_events
 from functions.core.spans import NOT_KEPT, Totals, pack_totals
@@ -42,6 +46,24 @@ def test_totals_are_packed_alike(totals: list[tuple[int, ...]]) -> None:
     alike = [Totals(*row) if row[-1] != NOT_KEPT else Totals(*row[:4]) for row in totals]
 
     assert [pack_totals(one) for one in alike] == columns.pack_totals(packed).to_pylist()
+
+
+BYTES = st.binary(max_size=3)
+PAIRS = st.integers(0, 3).flatmap(lambda size: st.tuples(BYTES, st.binary(min_size=size, max_size=size)))
+ALIKE = st.lists(st.tuples(st.binary(min_size=3, max_size=3), st.binary(min_size=2, max_size=2)), min_size=1)
+
+
+@given(st.lists(PAIRS) | ALIKE, st.data())
+def test_names_and_values_are_packed_as_arguments_alike(pairs: list[tuple[bytes, bytes]], data: st.DataObject) -> None:
+    """Whether all are of one size or not; each pack has the rows between its bounds."""
+    bound = data.draw(st.integers(0, len(pairs)))
+    names, values = (
+        pa.array([pair[place] for pair in [(b"", b""), *pairs]], pa.large_binary())[1:] for place in (0, 1)
+    )
+    packs = columns.pack_pairs(names, values, [0, bound, len(pairs)])
+    for pack, some in zip(packs, (pairs[:bound], pairs[bound:]), strict=True):
+        alike = PackedArguments.of(itertools.chain(*some))
+        assert (pack.count, bytes(pack.resp)) == (alike.count, alike.resp)
 
 
 ENTRY = pack_events(unpack_events(pack_events([Event(1, "u", "e", "f", None)])))

@@ -11,7 +11,7 @@ import sys
 import termios
 from contextlib import suppress
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -55,8 +55,16 @@ class GatheringTransport:
         return getattr(self._transport, name)
 
 
+PIECE_BYTES: Final = 256_000
+"""A body is handed on whole, or in pieces of about so much: what the loop reads at once at most."""
+
+
 class BoundedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol on such a transport, with limits of size and time for what is not body."""
+    """uvicorn's protocol on such a transport, with limits of size and time for what is not body.
+
+    uvicorn copies each part of a body into a buffer, wakes the function for it and copies it again. Here parts are
+    gathered and handed on once, a body that came in one as it is.
+    """
 
     max_head_bytes = 32_768
     head_timeout_s = 30.0
@@ -67,6 +75,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._bytes_beside_body = 0  # of a head, of chunk sizes or of trailers: since the last that was complete
         self._in_head = self._in_body = False
         self._head_refused = False
+        self._parts: list[bytes] = []
+        self._parts_bytes = 0
         self._extensions: dict[str, dict[object, object]] = {UNSENT: {"bytes": self._unsent_bytes}}
         self._timer: asyncio.TimerHandle | None = self.loop.call_later(self.head_timeout_s, self._is_late)
 
@@ -111,18 +121,37 @@ class BoundedProtocol(HttpToolsProtocol):
             self.headers = []  # for trailers, which are no headers of the request (RFC 9110 §6.5.1)
 
     def on_body(self, body: bytes) -> None:
-        """Take a part of a body."""
+        """Take a part of a body; nothing more is read while a piece waits for the function."""
         self._bytes_beside_body = 0
-        super().on_body(body)
+        if self.cycle.response_complete:  # nobody waits for the rest
+            return
+        self._parts.append(body)
+        self._parts_bytes += len(body)
+        if self._parts_bytes > PIECE_BYTES:
+            self.flow.pause_reading()
+            self._hand_on_parts()
+            self.cycle.message_event.set()
 
     def on_message_complete(self) -> None:
         """Take a request whose body is complete."""
         self._in_body = False
         self._bytes_beside_body = 0
+        if self._parts:
+            self._hand_on_parts()
         if self._timer is not None:
             self._stop_timer()
         self.scope[ARRIVED] = True  # type: ignore[typeddict-unknown-key]  # ASGI lets servers add
         super().on_message_complete()
+
+    def _hand_on_parts(self) -> None:
+        piece = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        self._parts.clear()
+        self._parts_bytes = 0
+        cycle: Any = self.cycle
+        if cycle.body:  # the function has not taken the piece before
+            cycle.body += piece
+        else:
+            cycle.body = piece  # not into uvicorn's buffer: what is bytes already it hands on without a copy
 
     def send_400_response(self, msg: str) -> None:
         """Refuse a request that the parser stopped at."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, cast
 
 import redis
 import redis.asyncio
@@ -18,6 +18,7 @@ from functions.adapters.redis_durability import Durability
 from functions.adapters.redis_layout import LAYOUT_FORMAT, check_layout, ledger_from
 from functions.core import shards as sharding
 from functions.core.errors import FlyertimeError, MisconfiguredError, UnavailableError
+from functions.core.naming import Digests
 from functions.core.pressure import StoreLoad
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ class RedisStore:
         self._redis = client or redis_client.connect_async(settings)
         self._shards: int | None = None
         self._pipeline = ""
+        self._digests: Digests | None = None
         self._durability = Durability(settings)
         self.keys = sharding.Keys(settings.namespace)
 
@@ -98,10 +100,11 @@ class RedisStore:
                 pipe.hsetnx(self.keys.layout, "shards", str(wanted or sharding.DEFAULT_SHARDS))
                 pipe.hsetnx(self.keys.layout, "format", str(LAYOUT_FORMAT))
                 pipe.hsetnx(self.keys.layout, "pipeline", secrets.token_hex(8))
-                pipe.hmget(self.keys.layout, ["shards", "format", "pipeline"])
-                shards, version, pipeline = (await pipe.execute())[-1]
+                pipe.hsetnx(self.keys.layout, "digest_key", secrets.token_hex(16))
+                pipe.hmget(self.keys.layout, ["shards", "format", "pipeline", "digest_key"])
+                shards, version, pipeline, digest_key = (await pipe.execute())[-1]
             check_layout(int(shards), int(version), wanted)
-            self._shards, self._pipeline = int(shards), pipeline.decode()
+            self._shards, self._pipeline, self._digests = int(shards), pipeline.decode(), Digests(digest_key)
         return self._shards
 
     async def shards_now(self) -> int:
@@ -116,6 +119,12 @@ class RedisStore:
         """Return what tells this pipeline from every other, also from one that this store held before."""
         await self.shards()
         return self._pipeline
+
+    async def digests(self) -> Digests:
+        """Return what makes the digests by which this store knows events: their key is made where it is new."""
+        if self._digests is None:
+            await self.shards()
+        return cast("Digests", self._digests)
 
     @metrics.timed_trip("append")
     async def append(self, batches: Sequence[ShardBatch], window: int) -> list[Appended | Seen | FlyertimeError]:

@@ -13,11 +13,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from functions.core.events import Limits
+    from functions.core.naming import Digests
     from functions.ingest.submissions import Submissions
 
 
 def cloud_events(
-    headers: Mapping[str, str], body: bytes, limits: Limits, may_send: Callable[[str], bool] | None = None
+    headers: Mapping[str, str],
+    body: bytes,
+    limits: Limits,
+    digests: Digests,
+    may_send: Callable[[str], bool] | None = None,
 ) -> Submissions:
     """Return the events of a CloudEvents request.
 
@@ -25,6 +30,7 @@ def cloud_events(
         headers: By lower-case name.
         body: The whole body.
         limits: What an event may be at most.
+        digests: Makes the store's.
         may_send: Whether the sender may send events of a source; None: of any.
 
     Raises:
@@ -34,18 +40,18 @@ def cloud_events(
     quick = None
     if content_type.startswith(cloud_events_.BATCH_TYPE):
         if _is_plain(content_type, cloud_events_.BATCH_TYPE):
-            quick = quick_batch(body, limits, may_send)
+            quick = quick_batch(body, limits, digests, may_send)
     elif content_type.startswith(cloud_events_.STRUCTURED_TYPE):
         if _is_plain(content_type, cloud_events_.STRUCTURED_TYPE):
-            quick = quick_structured(body, limits, may_send)
+            quick = quick_structured(body, limits, digests, may_send)
     else:
-        quick = quick_binary(headers, body, limits, may_send)
+        quick = quick_binary(headers, body, limits, digests, may_send)
     if quick is not None:
         return quick
-    return from_cloud_events(cloud_events_.decode(headers, body, limits), limits, may_send)
+    return from_cloud_events(cloud_events_.decode(headers, body, limits), limits, digests, may_send)
 
 
-def array(headers: Mapping[str, str], body: bytes, limits: Limits) -> Submissions:
+def array(headers: Mapping[str, str], body: bytes, limits: Limits, digests: Digests) -> Submissions:
     """Return the events of a raw JSON array.
 
     Raises:
@@ -55,8 +61,8 @@ def array(headers: Mapping[str, str], body: bytes, limits: Limits) -> Submission
     if media_type != "application/json":
         raise RequestRefusedError("unsupported_format", "send a JSON array as application/json", status=415)
     key = headers.get("idempotency-key")
-    quick = quick_array(body, key, limits)
-    return from_array(cloud_events_.decode_json(body), key, limits) if quick is None else quick
+    quick = quick_array(body, key, limits, digests)
+    return from_array(cloud_events_.decode_json(body), key, limits, digests) if quick is None else quick
 
 
 def _is_plain(content_type: str, media_type: str) -> bool:

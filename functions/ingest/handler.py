@@ -116,7 +116,7 @@ class IngestHandler:
         may_send = key.may_send if key is not None and key.source is not None else None
         body = await read_body(request, self._settings.max_body_bytes, self._settings.body_timeout_s)
         tracing.link_events(headers, body)
-        submissions = decoding.cloud_events(headers, body, self._limits(), may_send)
+        submissions = decoding.cloud_events(headers, body, self._limits(), await self._store.digests(), may_send)
         outcome = await self._take(submissions, request, headers, key)
         if outcome.status == 202 and web.wants_event_or_nothing(headers):
             return web.empty_reply()
@@ -132,7 +132,7 @@ class IngestHandler:
                 status=403,
             )  # fmt: skip
         body = await read_body(request, self._settings.max_body_bytes, self._settings.body_timeout_s)
-        submissions = decoding.array(headers, body, self._limits())
+        submissions = decoding.array(headers, body, self._limits(), await self._store.digests())
         outcome = await self._take(submissions, request, headers, key, raw=True)
         counts = {f"flyertime-{verdict}": str(outcome.count(verdict)) for verdict in Verdict}
         if outcome.status != 202 or _MINIMAL in web.preferences_of(headers):

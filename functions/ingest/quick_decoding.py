@@ -14,13 +14,14 @@ import msgspec
 
 from functions.core import timestamps
 from functions.core.event_columns import EventColumns
-from functions.core.naming import ARRAY_SOURCE, MAX_KEY_CHARACTERS, ListIds, digests_of, list_digests
+from functions.core.naming import ARRAY_SOURCE, MAX_KEY_CHARACTERS, ListIds
 from functions.ingest.submissions import Submissions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from functions.core.events import Limits
+    from functions.core.naming import Digests
 
 # A character takes four bytes of UTF-8 at most; where the limit is nearer, the strict way counts.
 _Text = Annotated[str, msgspec.Meta(max_length=256)]
@@ -64,7 +65,7 @@ _decode_batch: Final = msgspec.json.Decoder(list[_CloudEvent]).decode
 _NOT_QUICK: Final = (msgspec.DecodeError, UnicodeError, ValueError, OverflowError, RecursionError)
 
 
-def quick_array(body: bytes, idempotency_key: str | None, limits: Limits) -> Submissions | None:
+def quick_array(body: bytes, idempotency_key: str | None, limits: Limits, digests: Digests) -> Submissions | None:
     """Return the events of a raw JSON array."""
     try:
         rows = _decode_array(body)
@@ -72,13 +73,15 @@ def quick_array(body: bytes, idempotency_key: str | None, limits: Limits) -> Sub
             return None
         if idempotency_key is None:
             return Submissions([None] * len(rows), _columns(rows, limits), [None] * len(rows))
-        ids, digests = ListIds(idempotency_key, len(rows)), list_digests(ARRAY_SOURCE, idempotency_key, len(rows))
-        return Submissions(ids, _columns(rows, limits), digests)
+        ids = ListIds(idempotency_key, len(rows))
+        return Submissions(ids, _columns(rows, limits), digests.of_list(ARRAY_SOURCE, idempotency_key, len(rows)))
     except _NOT_QUICK:
         return None
 
 
-def quick_structured(body: bytes, limits: Limits, may_send: Callable[[str], bool] | None = None) -> Submissions | None:
+def quick_structured(
+    body: bytes, limits: Limits, digests: Digests, may_send: Callable[[str], bool] | None = None
+) -> Submissions | None:
     """Return the events of one CloudEvent in structured mode."""
     try:
         event = _decode_one(body)
@@ -86,12 +89,14 @@ def quick_structured(body: bytes, limits: Limits, may_send: Callable[[str], bool
             timestamps.parse_us(event.time)
         if may_send is not None and not may_send(event.source):
             return None
-        return _of_one(event.source, event.id, event.data, limits)
+        return _of_one(event.source, event.id, event.data, limits, digests)
     except _NOT_QUICK:
         return None
 
 
-def quick_batch(body: bytes, limits: Limits, may_send: Callable[[str], bool] | None = None) -> Submissions | None:
+def quick_batch(
+    body: bytes, limits: Limits, digests: Digests, may_send: Callable[[str], bool] | None = None
+) -> Submissions | None:
     """Return the events of CloudEvents in batched mode."""
     try:
         events = _decode_batch(body)
@@ -102,18 +107,22 @@ def quick_batch(body: bytes, limits: Limits, may_send: Callable[[str], bool] | N
         ids = [event.id for event in events]
         if sources and sources.count(sources[0]) == len(sources):  # as nearly always
             sources = sources[:1]
-            digests = digests_of(sources[0], ids)
+            names = digests.of(sources[0], ids)
         else:
-            digests = list(chain.from_iterable(digests_of(event.source, (event.id,)) for event in events))
+            names = list(chain.from_iterable(digests.of(event.source, (event.id,)) for event in events))
         if may_send is not None and not all(map(may_send, set(sources))):
             return None
-        return Submissions(ids, _columns([event.data for event in events], limits), digests)
+        return Submissions(ids, _columns([event.data for event in events], limits), names)
     except _NOT_QUICK:
         return None
 
 
 def quick_binary(
-    headers: Mapping[str, str], body: bytes, limits: Limits, may_send: Callable[[str], bool] | None = None
+    headers: Mapping[str, str],
+    body: bytes,
+    limits: Limits,
+    digests: Digests,
+    may_send: Callable[[str], bool] | None = None,
 ) -> Submissions | None:
     """Return the events of a CloudEvent in binary mode, whose attributes are headers of plain ASCII."""
     try:
@@ -132,17 +141,17 @@ def quick_binary(
             return None
         if may_send is not None and not may_send(source):
             return None
-        return _of_one(source, event_id, _decode_data(body), limits)
+        return _of_one(source, event_id, _decode_data(body), limits, digests)
     except (KeyError, *_NOT_QUICK):
         return None
 
 
-def _of_one(source: str, event_id: str, data: _Data | list[_Data], limits: Limits) -> Submissions:
+def _of_one(source: str, event_id: str, data: _Data | list[_Data], limits: Limits, digests: Digests) -> Submissions:
     """Return the events of one CloudEvent: one, or those of the list in its data."""
     if isinstance(data, list):
-        ids, digests = ListIds(event_id, len(data)), list_digests(source, event_id, len(data))
-        return Submissions(ids, _columns(data, limits), digests)
-    return Submissions((event_id,), _columns((data,), limits), digests_of(source, (event_id,)))
+        ids = ListIds(event_id, len(data))
+        return Submissions(ids, _columns(data, limits), digests.of_list(source, event_id, len(data)))
+    return Submissions((event_id,), _columns((data,), limits), digests.of(source, (event_id,)))
 
 
 def _columns(rows: Sequence[_Data], limits: Limits) -> EventColumns:

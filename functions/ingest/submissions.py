@@ -11,16 +11,14 @@ from typing import TYPE_CHECKING, NamedTuple
 from functions.adapters.cloud_events import Received, Refused
 from functions.core.errors import Fault, RequestRefusedError
 from functions.core.event_columns import EventColumns
-from functions.core.events import NO_LIMITS, Event, Limits, decode_event
+from functions.core.events import Event, Limits, decode_event
 from functions.core.naming import (
     ARRAY_SOURCE,
     MAX_KEY_CHARACTERS,
     POSITION,
+    Digests,
     ListIds,
-    digests_of,
     item_of,
-    list_digest,
-    list_digests,
 )
 
 if TYPE_CHECKING:
@@ -97,7 +95,8 @@ class _Gathering:
 
 def from_cloud_events(
     received: Iterable[Received | Refused],
-    limits: Limits = NO_LIMITS,
+    limits: Limits,
+    digests: Digests,
     may_send: Callable[[str], bool] | None = None,
 ) -> Submissions:
     """Return the app events of CloudEvents; one whose data is a list holds many, each named ``id#position``.
@@ -105,6 +104,7 @@ def from_cloud_events(
     Args:
         received: The CloudEvents.
         limits: What a request and an event may be at most.
+        digests: Makes the store's.
         may_send: Whether the sender may send events of a source; None: of any.
 
     Raises:
@@ -129,29 +129,29 @@ def from_cloud_events(
                 gathering.refuse(event.id, Refusal((fault,), whole, event.source))
             else:
                 name, position = item
-                gathering.take(
-                    event.id, list_digest(event.source, name, position), event.data, whole, event.source, position
-                )
+                digest = digests.of_item(event.source, name, position)
+                gathering.take(event.id, digest, event.data, whole, event.source, position)
         elif isinstance(event.data, list):
             limits.check_number(len(event.data))
             ids = ListIds(event.id, len(event.data))
-            digests = list_digests(event.source, event.id, len(event.data))
-            for position, (event_id, digest, data) in enumerate(zip(ids, digests, event.data, strict=True)):
+            names = digests.of_list(event.source, event.id, len(event.data))
+            for position, (event_id, digest, data) in enumerate(zip(ids, names, event.data, strict=True)):
                 received_item = {**event.attributes, "id": event_id, "data": data}
                 gathering.take(event_id, digest, data, received_item, event.source, position)
         else:
-            (digest,) = digests_of(event.source, (event.id,))
+            (digest,) = digests.of(event.source, (event.id,))
             gathering.take(event.id, digest, event.data, whole, event.source)
     return gathering.submissions()
 
 
-def from_array(events: object, idempotency_key: str | None, limits: Limits = NO_LIMITS) -> Submissions:
+def from_array(events: object, idempotency_key: str | None, limits: Limits, digests: Digests) -> Submissions:
     """Return the events of a raw JSON array, as ``/api/process`` takes it.
 
     Args:
         events: The decoded body.
         idempotency_key: Of the request; with it an array sent again counts once, as CloudEvents do.
         limits: What an event may be at most.
+        digests: Makes the store's.
 
     Raises:
         RequestRefusedError: The body is no array.
@@ -167,10 +167,10 @@ def from_array(events: object, idempotency_key: str | None, limits: Limits = NO_
     limits.check_number(len(events))
     gathering = _Gathering(limits)
     ids: Sequence[str | None] = [None] * len(events)
-    digests: Sequence[bytes | None] = [None] * len(events)
+    names: Sequence[bytes | None] = [None] * len(events)
     if idempotency_key is not None:
         ids = ListIds(idempotency_key, len(events))
-        digests = list_digests(ARRAY_SOURCE, idempotency_key, len(events))
-    for position, (event_id, digest, data) in enumerate(zip(ids, digests, events, strict=True)):
+        names = digests.of_list(ARRAY_SOURCE, idempotency_key, len(events))
+    for position, (event_id, digest, data) in enumerate(zip(ids, names, events, strict=True)):
         gathering.take(event_id, digest, data, data, position=position)
     return gathering.submissions()

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from functions.adapters import cloud_events
 from functions.core.events import NO_LIMITS, Limits
+from functions.core.naming import Digests
 from functions.ingest.quick_decoding import quick_array, quick_batch, quick_binary, quick_structured
 from functions.ingest.submissions import Submissions, from_array, from_cloud_events
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 DATA = {"timestamp": "2018-10-01T13:54:59Z", "user_id": "u", "event": "e", "flyer_id": "", "merchant_id": None}
 EVENT = {"specversion": "1.0", "id": "1", "source": "/s", "type": "t", "data": DATA}
+DIGESTS = Digests(b"key")
 STRUCTURED = {"content-type": cloud_events.STRUCTURED_TYPE}
 BATCH = {"content-type": cloud_events.BATCH_TYPE}
 
@@ -60,14 +62,14 @@ def content(submissions: Submissions) -> tuple[Any, ...]:
 
 def strictly(headers: Mapping[str, str], body: bytes, limits: Limits) -> tuple[Any, ...]:
     """Return what the strict way makes of CloudEvents."""
-    return content(from_cloud_events(cloud_events.decode(headers, body), limits))
+    return content(from_cloud_events(cloud_events.decode(headers, body), limits, DIGESTS))
 
 
 @given(st.lists(EVENTS, max_size=3), LIMITS)
 def test_a_batch_taken_quickly_is_the_same_taken_strictly(events: list[dict[str, Any]], limits: Limits) -> None:
     """Whatever is in the batch."""
     body = json.dumps(events).encode()
-    if (quick := quick_batch(body, limits)) is not None:
+    if (quick := quick_batch(body, limits, DIGESTS)) is not None:
         assert content(quick) == strictly(BATCH, body, limits)
 
 
@@ -75,7 +77,7 @@ def test_a_batch_taken_quickly_is_the_same_taken_strictly(events: list[dict[str,
 def test_an_event_taken_quickly_is_the_same_taken_strictly(event: dict[str, Any], limits: Limits) -> None:
     """Whatever is in the event."""
     body = json.dumps(event).encode()
-    if (quick := quick_structured(body, limits)) is not None:
+    if (quick := quick_structured(body, limits, DIGESTS)) is not None:
         assert content(quick) == strictly(STRUCTURED, body, limits)
 
 
@@ -100,7 +102,7 @@ def test_a_binary_event_taken_quickly_is_the_same_taken_strictly(
         "content-type": "application/json",
     }
     headers, body = {**right, **changed}, json.dumps(data).encode()
-    if (quick := quick_binary(headers, body, limits)) is not None:
+    if (quick := quick_binary(headers, body, limits, DIGESTS)) is not None:
         assert content(quick) == strictly(headers, body, limits)
 
 
@@ -110,8 +112,8 @@ def test_an_array_taken_quickly_is_the_same_taken_strictly(
 ) -> None:
     """With a key and without."""
     body = json.dumps(events).encode()
-    if (quick := quick_array(body, key, limits)) is not None:
-        assert content(quick) == content(from_array(events, key, limits))
+    if (quick := quick_array(body, key, limits, DIGESTS)) is not None:
+        assert content(quick) == content(from_array(events, key, limits, DIGESTS))
 
 
 @pytest.mark.parametrize("data", [DATA, [DATA, DATA]], ids=["one", "list"])
@@ -120,9 +122,10 @@ def test_what_senders_usually_send_is_taken_quickly(data: object) -> None:
     event = {**EVENT, "time": "2018-10-01T13:54:59.123Z", "datacontenttype": "application/json", "data": data}
     headers = {f"ce-{name}": "1.0" for name in ("specversion", "id", "source", "type")}
 
-    assert quick_structured(json.dumps(event).encode(), NO_LIMITS) is not None
-    assert quick_batch(json.dumps([EVENT, EVENT]).encode(), NO_LIMITS) is not None
-    assert quick_array(json.dumps([DATA]).encode(), None, NO_LIMITS) is not None
+    assert quick_structured(json.dumps(event).encode(), NO_LIMITS, DIGESTS) is not None
+    assert quick_batch(json.dumps([EVENT, EVENT]).encode(), NO_LIMITS, DIGESTS) is not None
+    assert quick_array(json.dumps([DATA]).encode(), None, NO_LIMITS, DIGESTS) is not None
     assert (
-        quick_binary({**headers, "content-type": "application/json"}, json.dumps(data).encode(), NO_LIMITS) is not None
+        quick_binary({**headers, "content-type": "application/json"}, json.dumps(data).encode(), NO_LIMITS, DIGESTS)
+        is not None
     )

@@ -7,20 +7,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from functions.adapters.cloud_events import BATCH_TYPE, Received, Refused, decode
-from functions.core import naming
 from functions.core.errors import Fault, RequestRefusedError
-from functions.core.events import Limits
-from functions.core.naming import DIGEST_BYTES, digests_of, list_digest, list_digests
+from functions.core.events import NO_LIMITS, Limits
+from functions.core.naming import DIGEST_BYTES, Digests
 from functions.ingest.submissions import from_array, from_cloud_events
 from functions.ingest.writing import repeats_within
 
 DATA = {"timestamp": "2018-10-01T13:54:59Z", "user_id": "u", "event": "e", "flyer_id": "", "merchant_id": None}
+DIGESTS = Digests(b"key")
 NAMES = st.tuples(st.text(max_size=5), st.text(max_size=5), st.none() | st.integers(0, 3))
 
 
 def digest_of(source: str, name: str, position: int | None) -> bytes:
     """Return the digest of an event by itself, or of one of a list."""
-    return digests_of(source, [name])[0] if position is None else list_digests(source, name, 4)[position]
+    return DIGESTS.of(source, [name])[0] if position is None else DIGESTS.of_list(source, name, 4)[position]
 
 
 @given(NAMES, NAMES)
@@ -35,23 +35,31 @@ def test_each_event_of_a_list_has_a_digest_of_its_own_with_and_without_the_other
     source: str, name: str, events: int
 ) -> None:
     """So one that is sent again by itself is the same as in its list."""
-    digests = list_digests(source, name, events)
+    digests = DIGESTS.of_list(source, name, events)
 
     assert events == len(set(digests))
-    assert digests[-1] == list_digest(source, name, events - 1)
+    assert digests[-1] == DIGESTS.of_item(source, name, events - 1)
     assert {DIGEST_BYTES} == set(map(len, digests))
 
 
 def test_the_digests_of_a_list_go_on_behind_the_last_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
     """A row that begins near the end goes on at the beginning."""
-    monkeypatch.setattr(naming, "_first_of_list", lambda *_: 256**DIGEST_BYTES - 1)
+    monkeypatch.setattr(Digests, "_first_of_list", lambda *_: 256**DIGEST_BYTES - 1)
 
-    assert [b"\xff" * DIGEST_BYTES, bytes(DIGEST_BYTES)] == list_digests("/s", "n", 2)
+    assert [b"\xff" * DIGEST_BYTES, bytes(DIGEST_BYTES)] == DIGESTS.of_list("/s", "n", 2)
+
+
+def test_another_store_gives_the_same_name_another_digest() -> None:
+    """Who does not know a store's key cannot work out which digest another source's event will have there."""
+    other = Digests(b"another key")
+
+    assert DIGESTS.of("/s", ["1"]) != other.of("/s", ["1"])
+    assert DIGESTS.of_list("/s", "1", 2)[0] != other.of_list("/s", "1", 2)[0]
 
 
 def test_an_array_without_a_key_has_no_digests() -> None:
     """Nobody can tell a repeat of an event without a name."""
-    submissions = from_array([DATA, DATA], None)
+    submissions = from_array([DATA, DATA], None, NO_LIMITS, DIGESTS)
 
     assert ([None, None], [None, None]) == (submissions.ids, submissions.digests)
 
@@ -63,7 +71,9 @@ def test_a_refused_event_is_kept_as_it_came() -> None:
         [
             Received("1", "/s", "t", [DATA, {"user_id": 7}], attributes),
             Refused("2", (Fault("c", "/p", "r"),), {"id": "2", "extra": True}),
-        ]
+        ],
+        NO_LIMITS,
+        DIGESTS,
     )
 
     assert {
@@ -81,7 +91,7 @@ def test_only_names_count_as_repeated() -> None:
 def test_a_sender_bound_to_a_source_is_held_to_it() -> None:
     """An event of another source is refused by name; the others are taken."""
     events = [Received(source, source, "t", DATA, {}) for source in ("/mine", "/other")]
-    submissions = from_cloud_events(events, may_send="/mine".__eq__)
+    submissions = from_cloud_events(events, NO_LIMITS, DIGESTS, "/mine".__eq__)
 
     assert [(1, "source_not_allowed")] == [
         (place, refusal.faults[0].code) for place, refusal in submissions.refused.items()
@@ -95,8 +105,8 @@ def test_too_many_events_are_refused_before_any_is_looked_at() -> None:
 
     for decoding in (
         lambda: decode({"content-type": BATCH_TYPE}, b"[{},{},{}]", limits),
-        lambda: from_cloud_events([listed], limits),
-        lambda: from_array([DATA] * 3, None, limits),
+        lambda: from_cloud_events([listed], limits, DIGESTS),
+        lambda: from_array([DATA] * 3, None, limits, DIGESTS),
     ):
         with pytest.raises(RequestRefusedError, match="at most 2 events"):
             decoding()

@@ -8,7 +8,7 @@ tests/ingest/test_quick_decoding.py holds that on arbitrary requests.
 from __future__ import annotations
 
 from itertools import chain
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -16,59 +16,23 @@ from functions.core import timestamps
 from functions.core.event_columns import EventColumns
 from functions.core.naming import ARRAY_SOURCE, MAX_KEY_CHARACTERS, ListIds
 from functions.ingest.submissions import Submissions
+from functions.ingest.typed_json import LONGEST_BYTES, LONGEST_NAME, BatchDecoder, decode_array, decode_data, decode_one
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from functions.core.events import Limits
     from functions.core.naming import Digests
+    from functions.ingest.typed_json import Data
 
-# A character takes four bytes of UTF-8 at most; where the limit is nearer, the strict way counts.
-_Text = Annotated[str, msgspec.Meta(max_length=256)]
-_LONGEST_BYTES: Final = 4 * 256
-_Name = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
-_LONGEST_NAME: Final = 256
-_JSON_TYPES = Literal["application/json", "application/json; charset=utf-8", "application/json;charset=utf-8"]
-
-
-class _Data(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    timestamp: str
-    user_id: _Text
-    event: _Text
-    flyer_id: _Text | None
-    merchant_id: _Text | None
-
-
-class _CloudEvent(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    specversion: Literal["1.0"]
-    id: _Name
-    source: _Name
-    type: _Name
-    data: _Data
-    datacontenttype: _JSON_TYPES | None = None
-    time: str | None = None
-    subject: _Name | None = None
-    traceparent: _Name | None = None
-    tracestate: _Name | None = None
-
-
-class _Structured(_CloudEvent, forbid_unknown_fields=True, gc=False):
-    """One that came by itself may hold a list."""
-
-    data: _Data | list[_Data]  # type: ignore[assignment]  # wider, and nobody has one for the other
-
-
-_decode_data: Final = msgspec.json.Decoder(_Data | list[_Data]).decode
-_decode_array: Final = msgspec.json.Decoder(list[_Data]).decode
-_decode_one: Final = msgspec.json.Decoder(_Structured).decode
-_decode_batch: Final = msgspec.json.Decoder(list[_CloudEvent]).decode
+_batches: Final = BatchDecoder()
 _NOT_QUICK: Final = (msgspec.DecodeError, UnicodeError, ValueError, OverflowError, RecursionError)
 
 
 def quick_array(body: bytes, idempotency_key: str | None, limits: Limits, digests: Digests) -> Submissions | None:
     """Return the events of a raw JSON array."""
     try:
-        rows = _decode_array(body)
+        rows = decode_array(body)
         if idempotency_key is not None and not 0 < len(idempotency_key) <= MAX_KEY_CHARACTERS:
             return None
         if idempotency_key is None:
@@ -84,7 +48,7 @@ def quick_structured(
 ) -> Submissions | None:
     """Return the events of one CloudEvent in structured mode."""
     try:
-        event = _decode_one(body)
+        event = decode_one(body)
         if event.time is not None:
             timestamps.parse_us(event.time)
         if may_send is not None and not may_send(event.source):
@@ -99,7 +63,7 @@ def quick_batch(
 ) -> Submissions | None:
     """Return the events of CloudEvents in batched mode."""
     try:
-        events = _decode_batch(body)
+        events = _batches.decode(body)
         times = [event.time for event in events if event.time is not None]
         if times:
             timestamps.parse_column_us(times)
@@ -131,7 +95,7 @@ def quick_binary(
         if "ce-subject" in headers:
             texts.append(headers["ce-subject"])
         joined = "".join(texts)
-        if version != "1.0" or not all(texts) or len(joined) > _LONGEST_NAME:
+        if version != "1.0" or not all(texts) or len(joined) > LONGEST_NAME:
             return None
         if not joined.isascii() or "%" in joined or '"' in joined:
             return None
@@ -141,12 +105,12 @@ def quick_binary(
             return None
         if may_send is not None and not may_send(source):
             return None
-        return _of_one(source, event_id, _decode_data(body), limits, digests)
+        return _of_one(source, event_id, decode_data(body), limits, digests)
     except (KeyError, *_NOT_QUICK):
         return None
 
 
-def _of_one(source: str, event_id: str, data: _Data | list[_Data], limits: Limits, digests: Digests) -> Submissions:
+def _of_one(source: str, event_id: str, data: Data | list[Data], limits: Limits, digests: Digests) -> Submissions:
     """Return the events of one CloudEvent: one, or those of the list in its data."""
     if isinstance(data, list):
         ids = ListIds(event_id, len(data))
@@ -154,14 +118,14 @@ def _of_one(source: str, event_id: str, data: _Data | list[_Data], limits: Limit
     return Submissions((event_id,), _columns((data,), limits), digests.of(source, (event_id,)))
 
 
-def _columns(rows: Sequence[_Data], limits: Limits) -> EventColumns:
+def _columns(rows: Sequence[Data], limits: Limits) -> EventColumns:
     """Return the columns of decoded events.
 
     Raises:
         ValueError: Some event has to be looked at more closely.
     """
     moments_us = timestamps.parse_column_us([row.timestamp for row in rows])
-    if limits.max_field_bytes < _LONGEST_BYTES:
+    if limits.max_field_bytes < LONGEST_BYTES:
         raise ValueError("the strict way counts bytes")
     if limits.latest_us is not None and moments_us and max(moments_us) > limits.latest_us:
         raise ValueError("the strict way says which one is too late")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import suppress
 from enum import StrEnum
-from itertools import chain
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -146,7 +145,8 @@ class Outcome:
 
 
 _pieces: Final[list[str]] = []
-"""What stands before the id of each event in a reply where all were accepted: for as many as any reply has needed."""
+"""What stands before the id of each event in a reply where all were accepted, and behind it a place for the id: for as
+many as any reply has needed."""
 
 
 def _all_accepted(ids: Sequence[str]) -> bytes | None:
@@ -154,9 +154,10 @@ def _all_accepted(ids: Sequence[str]) -> bytes | None:
     joined = "".join(ids)
     if not ids or len(msgspec.json.encode(joined)) != len(joined) + 2:
         return None
-    for index in range(len(_pieces), len(ids)):
+    for index in range(len(_pieces) // 2, len(ids)):
         ended = '","verdict":"accepted"},' if index else ""
-        _pieces.append(f'{ended}{{"index":{index},"id":"')
+        _pieces.extend((f'{ended}{{"index":{index},"id":"', ""))
     head = f'{{"accepted":{len(ids)},"duplicate":0,"rejected":0,"retry":0,"quarantined":0,"events":['
-    events = "".join(chain.from_iterable(zip(_pieces, ids, strict=False)))
-    return f'{head}{events}","verdict":"accepted"}}]}}'.encode()
+    events = _pieces[: 2 * len(ids)]
+    events[1::2] = ids
+    return f'{head}{"".join(events)}","verdict":"accepted"}}]}}'.encode()

@@ -46,7 +46,9 @@ async def write_events(
         window: Number of the current dedupe window.
     """
     verdicts = [Verdict.ACCEPTED] * len(events)
-    repeats = repeats_within(digests)
+    distinct = set(digests)
+    repeats = repeats_within(digests) if len(distinct) < len(digests) else {}
+    all_named = None not in distinct
     left = events.places_by_shard(await store.shards())
     if repeats:
         first = {shard: [place for place in places if place not in repeats] for shard, places in left.items()}
@@ -57,7 +59,7 @@ async def write_events(
     if repeats:
         duplicates[min(left)] = len(repeats)  # to the ledger's sum it does not matter in which shard they count
     while left:
-        batches = _batches(events, digests, left, duplicates)
+        batches = _batches(events, digests, left, duplicates, all_named=all_named)
         for batch, answer in zip(batches, await store.append(batches, window), strict=True):
             here = left.pop(batch.shard)
             if isinstance(answer, Appended):
@@ -83,8 +85,6 @@ async def write_events(
 
 def repeats_within(digests: Sequence[bytes | None]) -> dict[int, int]:
     """Return the places of events that repeat an earlier one of these, each with that one's place."""
-    if len(set(digests)) == len(digests):
-        return {}
     first: dict[bytes, int] = {}
     repeats: dict[int, int] = {}
     for place, digest in enumerate(digests):
@@ -100,13 +100,15 @@ def _batches(
     digests: Sequence[bytes | None],
     places: Mapping[int, Sequence[int]],
     duplicates: Mapping[int, int],
+    *,
+    all_named: bool,
 ) -> list[ShardBatch]:
     """Return what is to be written to each shard: the events at its places."""
     entries = pack_parts(events, list(places.values()))
     batches = []
     for (shard, here), entry in zip(places.items(), entries, strict=True):
         names = picked(digests, here)
-        known = names if all(names) else [name for name in names if name is not None]
+        known = names if all_named else [name for name in names if name is not None]
         batches.append(ShardBatch(shard, entry, len(here), known, duplicates[shard]))
     return batches
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from functions.core.settings import Settings
+from functions.server_protocol import PIECE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -118,6 +119,24 @@ def test_the_rest_of_a_body_that_was_refused_has_its_time_too(connection: socket
     assert 404 == read_reply(connection)[0]
 
     assert (0, b"") == drip(connection, b"x")
+
+
+def test_a_large_body_in_small_parts_arrives_whole(connection: socket.socket) -> None:
+    """It is handed on in pieces, none of them lost, doubled or out of order; the next request has a body of its own."""
+    event = json.loads(EVENT)
+    body = json.dumps([{**event, "id": f"large-{number:05}"} for number in range(3000)]).encode()
+    assert len(body) > 2 * PIECE_BYTES
+    head = HEAD.replace(b"events+json", b"events-batch+json") + b"content-length: %d\r\n\r\n" % len(body)
+
+    connection.sendall(head)
+    for start in range(0, len(body), 9_999):
+        connection.sendall(body[start : start + 9_999])
+    status, reply = read_reply(connection)
+    connection.sendall(SIZED)
+
+    assert (202, 3000) == (status, len(json.loads(reply)["events"]))
+    assert [f"large-{number:05}" for number in range(3000)] == [told["id"] for told in json.loads(reply)["events"]]
+    assert 202 == read_reply(connection)[0]
 
 
 def test_trailers_are_no_headers(connection: socket.socket) -> None:

@@ -324,6 +324,20 @@ def test_the_layout_is_fixed_by_whoever_is_first(settings: Settings) -> None:
     assert {"layout_shards"} == {answer.code for answer in answers if isinstance(answer, MisconfiguredError)}
 
 
+def test_all_who_write_to_a_store_make_the_same_digests_and_no_other_store_has_them(settings: Settings) -> None:
+    """Else a repeat that comes to another process would count, or who writes to one store could tell another's."""
+    elsewhere = Settings(redis_url=settings.redis_url, namespace=f"{settings.namespace}-elsewhere", shards=4)
+
+    async def digest(store: RedisStore) -> bytes:
+        (made,) = (await store.digests()).of("/source", ["1"])
+        return made
+
+    one, other, elsewhere_made = (run(each, digest) for each in (settings, settings, elsewhere))
+
+    assert one == other
+    assert one != elsewhere_made
+
+
 def test_without_a_wish_the_store_decides(settings: Settings) -> None:
     """Sixteen in a new store, else what it has."""
     free = Settings(redis_url=settings.redis_url, namespace=f"{settings.namespace}-free")

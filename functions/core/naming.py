@@ -6,6 +6,8 @@ import hashlib
 import re
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import repeat
+from operator import itemgetter
 from typing import TYPE_CHECKING, Final, overload
 
 from xxhash import xxh3_128_digest
@@ -81,7 +83,7 @@ class Digests:
     def of(self, source: str, ids: Iterable[str]) -> list[bytes]:
         """Return the digests of events that came by themselves, from one source."""
         seed = _seed(self._key, _BY_ITSELF, source)
-        return [xxh3_128_digest(name.encode(), seed)[:DIGEST_BYTES] for name in ids]
+        return list(map(_CUT, map(xxh3_128_digest, map(str.encode, ids), repeat(seed))))
 
     def of_list(self, source: str, name: str, events: int) -> list[bytes]:
         """Return the digests of events that came as a list under one name.
@@ -114,6 +116,7 @@ def item_of(event_id: str, place: object) -> tuple[str, int] | None:
 _PLACE: Final = re.compile(r"0|[1-9][0-9]{0,8}")
 
 
+_CUT: Final = itemgetter(slice(DIGEST_BYTES))
 _DIGESTS: Final = 1 << 8 * DIGEST_BYTES
 _BY_ITSELF: Final = b"by itself"
 _IN_LIST: Final = b"in a list"

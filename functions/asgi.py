@@ -6,6 +6,7 @@ shorter way to the function, and closed in order. functions/server.py serves it.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -72,7 +73,9 @@ def create_app(target: str) -> FunctionApp:
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        warming = asyncio.create_task(service.warm())
         yield
+        warming.cancel()
         await service.close()
 
     framework.router.routes[:0] = [Route("/healthz", alive), Route("/readyz", ready)]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from typing import TYPE_CHECKING, Final, Protocol
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 from functions.adapters import access_log, build, logs, tracing, web
 from functions.adapters.watch import Watch
@@ -26,6 +27,8 @@ logger = logging.getLogger(__name__)
 METRICS_PATH: Final = "/metrics"
 
 _READY_TIMEOUT_S: Final = 2.0
+_WARM_AFTER_S: Final = 0.2
+"""After the start: a request that a process was started for comes at once, and is not to share it with anything."""
 
 
 class Handler(Protocol):
@@ -39,6 +42,14 @@ class Handler(Protocol):
 
     async def close(self) -> None:
         """Finish what is under way and let go of all connections."""
+
+
+@runtime_checkable
+class Warming(Protocol):
+    """A handler that has something to do before it is asked."""
+
+    async def warm(self) -> None:
+        """Do what the first who asks would wait for."""
 
 
 class Service:
@@ -83,6 +94,14 @@ class Service:
             self._handler = self._build(settings)
             self._watch.configure(settings)
         return self._handler
+
+    async def warm(self) -> None:
+        """Some time after the start do what the first who asks would wait for."""
+        handler = self.handler()
+        if isinstance(handler, Warming):
+            await asyncio.sleep(_WARM_AFTER_S)
+            with suppress(FlyertimeError):  # who asks is told
+                await handler.warm()
 
     async def ready(self) -> Response:
         """Answer the readiness probe."""

@@ -11,7 +11,7 @@ import sys
 from array import array
 from functools import lru_cache
 from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,7 +23,7 @@ from functions.core.report_texts import hours_text
 from functions.core.spans import NOT_KEPT, TOTALS, TOTALS_FORMAT
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from functions.adapters.redis_report import Averages
     from functions.core.report_texts import TextEncoder
@@ -54,6 +54,8 @@ def _numbers_of(numbers: Sequence[int]) -> Any:
 
 
 _KEY_BYTES: Final = 8
+_DIGIT_BITS: Final = 11
+"""Of a key, that are sorted by at a time: Arrow counts where numbers are below 4,096."""
 _FEW_ALIKE: Final = 16
 """Where more than one of so many ids are alike in their keys, all are put in order by the whole."""
 
@@ -61,15 +63,25 @@ _NOTHING: Final = _array_of([b""])[0]
 _ZERO, _HALF_S, _HUNDREDTH_S, _UNKNOWN = _numbers_of([0, 18, 36, NOT_KEPT])
 
 
+class Shape(NamedTuple):
+    """What is to be known of packed rows to unpack them."""
+
+    rows: int
+    id_bytes: int
+    """Of each id; 0: they differ in length."""
+    plain: dict[str, bool]
+    """Whether ids are written as they are, by the encoders that have been asked."""
+
+
 class SortedRows:
     """Users and their averages, in the order of the ids' bytes."""
 
-    def __init__(self, ids: Any, hundredths: Any) -> None:
+    def __init__(self, ids: Any, places: Any, hundredths: Sequence[int], plain: dict[str, bool] | None = None) -> None:
+        """Take ids in their order, and for each the place of its average among all different ones."""
         self._ids = ids
-        self._order = order_of(ids)
-        encoded = hundredths.dictionary_encode()
-        self._hundredths = encoded.dictionary
-        self._places = encoded.indices
+        self._places = places
+        self._hundredths = hundredths
+        self._plain = {} if plain is None else plain
         self._after: Any = None
         """What stands between an id and the next, by the averages' places; None: ids are not written as they are."""
         self._before: bytes | None = None
@@ -81,28 +93,57 @@ class SortedRows:
         """Return what the encoder, always the same one, makes of some rows' ids and averages; there are some."""
         if self._before is None:
             self._prepare(encoder)
-        order = self._order.slice(start, rows)
-        ids, places = self._ids.take(order), self._places.take(order)
+        ids, places = self._ids.slice(start, rows), self._places.slice(start, rows)
         if self._after is None:
-            return encoder.text([ids.to_pylist(), self._hundredths.take(places).to_pylist()])
+            return encoder.text([ids.to_pylist(), [*map(self._hundredths.__getitem__, places.to_pylist())]])
         joined = pc.binary_join_element_wise(_of_any_length(ids), self._after.take(places), _NOTHING)
         before = encoder.around[0]
         return before + _text_of(joined, len(encoder.separator) + len(before))
 
+    def packed(self, pack: Callable[[bytes], bytes]) -> tuple[Shape, list[bytes]]:
+        """Return the rows in little memory, of which `unpacked` makes them again."""
+        id_bytes, ends = 0, b""
+        if pa.types.is_fixed_size_binary(self._ids.type):
+            id_bytes = self._ids.type.byte_width
+        else:
+            ends = pack(self._ids.buffers()[1].slice(0, 4 * (len(self) + 1)).to_pybytes())
+        places = self._places.buffers()[1].slice(0, len(self) * self._places.type.bit_width // 8).to_pybytes()
+        pieces = [pack(_joined(self._ids)[0]), ends, places, array("q", self._hundredths).tobytes()]
+        return Shape(len(self), id_bytes, self._plain), pieces
+
     def _prepare(self, encoder: TextEncoder) -> None:
         """Find out whether ids are written as they are, and what then stands between them."""
         self._before, between, last = encoder.around
-        joined, starts = _joined(self._ids)
-        if encoder.writes_as_they_are(joined, starts, len(self)):
+        name = type(encoder).__name__
+        if name not in self._plain:
+            self._plain[name] = encoder.writes_as_they_are(*_joined(self._ids), len(self))
+        if self._plain[name]:
             tail = last + encoder.separator + self._before
-            self._after = _array_of([between + hours_text(value) + tail for value in self._hundredths.to_pylist()])
+            self._after = _array_of([between + hours_text(value) + tail for value in self._hundredths])
+
+
+def unpacked(shape: Shape, pieces: Sequence[bytes], unpack: Callable[[bytes], bytes]) -> SortedRows:
+    """Return the rows that were packed."""
+    text, ends, places, averages = pieces
+    buffer = pa.py_buffer(unpack(text))
+    if shape.id_bytes:
+        ids = pa.FixedSizeBinaryArray.from_buffers(pa.binary(shape.id_bytes), shape.rows, [None, buffer])
+    else:
+        ids = pa.Array.from_buffers(pa.binary(), shape.rows, [None, pa.py_buffer(unpack(ends)), buffer])
+    hundredths = array("q", averages)
+    numbers = pa.Array.from_buffers(_place_type(len(hundredths)), shape.rows, [None, pa.py_buffer(places)])
+    return SortedRows(ids, numbers, hundredths, shape.plain)
+
+
+def _place_type(count: int) -> Any:
+    return pa.uint16() if count <= 1 << 16 else pa.uint32()
 
 
 def order_of(ids: Any) -> Any:
     """Return the places of ids in the order of their bytes.
 
-    Where all have the same length mostly by eight bytes as a number, which takes less than half of the time: the first
-    ones in which they differ. Who is alike in these is put in order by the whole.
+    Where all have the same length mostly by eight bytes as a number, which takes a third of the time: the first ones in
+    which they differ. Who is alike in these is put in order by the whole.
     """
     length = ids.type.byte_width if pa.types.is_fixed_size_binary(ids.type) else 0
     if length < _KEY_BYTES or len(ids) < 2:
@@ -114,7 +155,7 @@ def order_of(ids: Any) -> Any:
     if sys.byteorder == "little":
         numbers.byteswap()
     keys = pa.Array.from_buffers(pa.uint64(), len(ids), [None, pa.py_buffer(numbers)])
-    order = pc.sort_indices(keys)
+    order = _by_digits(keys)
     if start + _KEY_BYTES == length:
         return order
     in_order = keys.take(order)
@@ -123,13 +164,29 @@ def order_of(ids: Any) -> Any:
         return order
     if len(alike) > len(ids) // _FEW_ALIKE:
         return pc.sort_indices(ids)
-    places = array("Q", order.to_pylist())
+    places = array("Q", order.buffers()[1].slice(8 * order.offset, 8 * len(order)).to_pybytes())
     begin = alike[0]
     for one, following in pairwise((*alike, -1)):
         if following != one + 1:
             places[begin : one + 2] = array("Q", sorted(places[begin : one + 2], key=lambda place: ids[place].as_py()))
             begin = following
     return pa.Array.from_buffers(pa.uint64(), len(ids), [None, pa.py_buffer(places)])
+
+
+def _by_digits(keys: Any) -> Any:
+    """Return the places of numbers in their order, digit by digit from the last one: these are sorted by counting."""
+    order = None
+    for bits in range(0, 64, _DIGIT_BITS):
+        in_order = keys if order is None else keys.take(order)
+        digits = pc.bit_wise_and(pc.shift_right(in_order, _number_of(bits)), _number_of((1 << _DIGIT_BITS) - 1))
+        places = pc.sort_indices(digits)  # stable
+        order = places if order is None else order.take(places)
+    return order
+
+
+@lru_cache(16)
+def _number_of(number: int) -> Any:
+    return pa.Array.from_buffers(pa.uint64(), 1, [None, pa.py_buffer(array("Q", [number]))])[0]
 
 
 def sorted_rows(averages: Averages | Regular) -> SortedRows | None:
@@ -144,10 +201,12 @@ def sorted_rows(averages: Averages | Regular) -> SortedRows | None:
     columns = _columns_of(values)
     if columns is None:
         return None
-    packed, there = columns
-    if there is not None:
-        names = names.filter(there)
-    return SortedRows(names, _hundredths_of(_numbers(packed, _SECONDS), _numbers(packed, _SESSIONS)))
+    if columns.there is not None:
+        names = names.filter(columns.there)
+    order = order_of(names)
+    encoded = _hundredths_of(columns.seconds, columns.sessions).dictionary_encode()
+    places = encoded.indices.cast(_place_type(len(encoded.dictionary)))
+    return SortedRows(names.take(order), places.take(order), encoded.dictionary.to_pylist())
 
 
 def summary_of(values: Sequence[bytes] | Regular) -> Summary | None:
@@ -155,8 +214,8 @@ def summary_of(values: Sequence[bytes] | Regular) -> Summary | None:
     columns = _columns_of(_column_of(values, -1) if isinstance(values, Regular) else _packed_of(values))
     if columns is None:
         return None
-    packed, _ = columns
-    seconds, sessions, unclosed = (_numbers(packed, place) for place in (_SECONDS, _SESSIONS, _UNCLOSED))
+    packed, seconds, sessions, _ = columns
+    unclosed = _numbers(packed, _UNCLOSED)
     kept = not pc.any(pc.equal(unclosed, _UNKNOWN)).as_py()
     summary = Summary(
         users=len(packed),
@@ -187,18 +246,31 @@ def _packed_of(values: Sequence[bytes]) -> Any:
     return pa.FixedSizeBinaryArray.from_buffers(pa.binary(TOTALS.size), len(values), [None, pa.py_buffer(text)])
 
 
-def _columns_of(packed: Any) -> tuple[Any, Any] | None:
-    """Return the packed totals of who has a session, and who has, where some have none."""
+class _Columns(NamedTuple):
+    """Of who has a session."""
+
+    packed: Any
+    seconds: Any
+    sessions: Any
+    there: Any
+    """Who has one; None: all."""
+
+
+def _columns_of(packed: Any) -> _Columns | None:
+    """Return the columns of packed totals; None where some are not of the usual kind."""
     if packed is None or packed.type.byte_width != TOTALS.size:
         return None
     formats = _joined(pc.binary_slice(packed, 0, 1))[0]
     if formats.count(TOTALS_FORMAT) != len(packed):
         return None
-    bounds = pc.min_max(_numbers(packed, _SECONDS)).as_py()
+    seconds, sessions = _numbers(packed, _SECONDS), _numbers(packed, _SESSIONS)
+    bounds = pc.min_max(seconds).as_py()
     if not 0 <= bounds["min"] <= bounds["max"] < _MOST_SECONDS:
         return None
-    there = pc.not_equal(_numbers(packed, _SESSIONS), _ZERO)
-    return (packed, None) if pc.all(there).as_py() else (packed.filter(there), there)
+    there = pc.not_equal(sessions, _ZERO)
+    if pc.all(there).as_py():
+        return _Columns(packed, seconds, sessions, None)
+    return _Columns(packed.filter(there), seconds.filter(there), sessions.filter(there), there)
 
 
 def _numbers(packed: Any, place: tuple[int, int, Any]) -> Any:

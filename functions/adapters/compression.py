@@ -46,6 +46,11 @@ def _packer(coding: str) -> _Packer:
     return packer
 
 
+def prepare() -> None:
+    """Import what `pack` needs, so that the first who does need not wait."""
+    import zstandard  # noqa: F401, PLC0415  # see above
+
+
 def pack(text: bytes) -> bytes:
     """Return a text packed for our own memory: quickly. Other threads go on meanwhile."""
     import zstandard  # noqa: PLC0415  # see above

@@ -193,16 +193,25 @@ class ReportStore(RedisStore):
         ask: Callable[[Sequence[Command]], Awaitable[list[Any]]],
     ) -> Any:
         """Return the reply to a command, made from keys and number of shards, of the live generation of the state."""
+        (reply,) = await self._all_of_live(lambda keys, shards: [command_of(keys, shards)], ask)
+        return reply
+
+    async def _all_of_live(
+        self,
+        commands_of: Callable[[sharding.Keys, int], list[Command]],
+        ask: Callable[[Sequence[Command]], Awaitable[list[Any]]],
+    ) -> list[Any]:
+        """Return the replies to commands, as `_of_live` does."""
         while True:
             keys = self.keys
             with translated_errors():
                 # Last the generation: it is deleted only after another one is live.
-                commands = [command_of(keys, await self.shards()), ("HGET", keys.layout, "generation")]
-                reply, generation = await ask(commands)
+                commands = [*commands_of(keys, await self.shards()), ("HGET", keys.layout, "generation")]
+                *replies, generation = await ask(commands)
                 if self._redis.topology.on:  # the nodes of a cluster answer in no order
                     generation = await self._redis.hget(keys.layout, "generation")
             if int(generation or 0) == keys.generation:
-                return reply
+                return replies
             self.keys = sharding.Keys(self._settings.namespace, int(generation or 0))
             await self.shards_now()
 
@@ -212,8 +221,14 @@ class ReportStore(RedisStore):
     async def _ask_for_column(self, commands: Sequence[Command]) -> list[Any]:
         return await self._ask_for_records(commands, 1)
 
+    async def _ask_for_objects(self, commands: Sequence[Command]) -> list[Any]:
+        return await self._ask_for_records(commands, 0)
+
     async def _ask_for_records(self, commands: Sequence[Command], elements: int) -> list[Any]:
-        """Return the replies to commands, the first one a `Regular` where its records of so many elements are alike."""
+        """Return the replies to commands, the first one a `Regular` where its records of so many elements are alike.
+
+        None of them is where there are no elements.
+        """
         if self._redis.is_cluster:
             return await self._ask_for_much(commands)
         replies = await redis_bulk.ask(self._redis.connection_pool, commands, elements)
@@ -245,6 +260,14 @@ class ReportStore(RedisStore):
     async def _whole(self, shard: int, merchant: str | None) -> Averages | Regular:
         flat = await self._of_live(lambda keys, _: ("HGETALL", keys.averages(shard, merchant)), self._ask_for_pairs)
         return flat if isinstance(flat, Regular) else (flat[0::2], flat[1::2])
+
+    @metrics.timed_trip("report_shards")
+    async def wholes(self, shards: Sequence[int], merchant: str | None) -> list[Averages]:
+        """Return the averages of shards with few users, in no order, in one trip."""
+        flat = await self._all_of_live(
+            lambda keys, _: [("HGETALL", keys.averages(shard, merchant)) for shard in shards], self._ask_for_objects
+        )
+        return [(each[0::2], each[1::2]) for each in flat]
 
     @metrics.timed_trip("report_values")
     async def _all_values(self, shard: int, merchant: str | None) -> list[bytes] | Regular:

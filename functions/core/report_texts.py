@@ -40,6 +40,8 @@ class TextEncoder(TableEncoder, Protocol):
     """What stands before, between and behind a row's values where those are written as they are."""
     separator: bytes
     """What stands between two rows."""
+    looks_at_starts: bool
+    """Whether it hangs on a text's first byte how it is written."""
 
     def writes_as_they_are(self, texts: bytes, starts: bytes, count: int) -> bool:
         """Tell whether so many texts are, given joined, and with the first byte of each."""
@@ -55,6 +57,7 @@ class JsonArray:
     """A JSON array of objects."""
 
     separator = b","
+    looks_at_starts = False
 
     def __init__(self, columns: Sequence[Column]) -> None:
         self.around = _json_around(tuple(columns))
@@ -76,7 +79,7 @@ class JsonArray:
 
     def text(self, columns: Sequence[Sequence[Any]]) -> bytes:
         """Return objects."""
-        return _filled(self._template, columns, self._kinds, _JSON_TEXTS)[:-1]
+        return _paired(self, columns, self._kinds) or _filled(self._template, columns, self._kinds, _JSON_TEXTS)[:-1]
 
     def placed(self, text: bytes) -> bytes:
         """Return objects after a comma, where some stand before them."""
@@ -94,6 +97,7 @@ class JsonLines:
     """An object a line (NDJSON)."""
 
     separator = b""
+    looks_at_starts = False
 
     def __init__(self, columns: Sequence[Column]) -> None:
         *before, last = _json_around(tuple(columns))
@@ -115,7 +119,7 @@ class JsonLines:
 
     def text(self, columns: Sequence[Sequence[Any]]) -> bytes:
         """Return lines."""
-        return _filled(self._template, columns, self._kinds, _JSON_TEXTS)
+        return _paired(self, columns, self._kinds) or _filled(self._template, columns, self._kinds, _JSON_TEXTS)
 
     def placed(self, text: bytes) -> bytes:
         """Return lines as they are."""
@@ -133,6 +137,7 @@ class Csv:
     """
 
     separator = b""
+    looks_at_starts = True
 
     def __init__(self, columns: Sequence[Column]) -> None:
         self.around = (b"", *[b","] * (len(columns) - 1), b"\r\n")
@@ -154,7 +159,7 @@ class Csv:
 
     def text(self, columns: Sequence[Sequence[Any]]) -> bytes:
         """Return lines."""
-        return _filled(self._template, columns, self._kinds, _CSV_TEXTS)
+        return _paired(self, columns, self._kinds) or _filled(self._template, columns, self._kinds, _CSV_TEXTS)
 
     def placed(self, text: bytes) -> bytes:
         """Return lines as they are."""
@@ -180,6 +185,48 @@ def _json_around(columns: tuple[Column, ...]) -> tuple[bytes, ...]:
         + b"}"
     )
     return (*quoted.split(b"%b"),)
+
+
+_PAIR: Final = [Kind.TEXT, Kind.HOURS]
+
+
+def _paired(encoder: TextEncoder, columns: Sequence[Sequence[Any]], kinds: Sequence[Kind]) -> bytes | None:
+    """Return rows of what most ask for, an id and an average, in a fifth of the time; None where it is something else.
+
+    Each average is one text with all that stands between it and the ids around it.
+    """
+    if kinds != _PAIR or not columns[0] or None in columns[1]:
+        return None
+    ids, hundredths = columns
+    starts = b"".join([text[:1] for text in ids]) if encoder.looks_at_starts else b""
+    if not encoder.writes_as_they_are(b"".join(ids), starts, len(ids)):
+        return None
+    before, between, last = encoder.around
+    parts: list[bytes] = [before] * (2 * len(ids) + 1)
+    parts[1::2] = ids
+    parts[2::2] = map(_around_hours(between, last + encoder.separator + before).__getitem__, hundredths)
+    parts[-1] = between + hours_text(hundredths[-1]) + last
+    return b"".join(parts)
+
+
+class _AroundHours(dict[int, bytes]):
+    """Hundredths of an hour as text, with what stands before and behind; the usual ones are kept."""
+
+    def __init__(self, before: bytes, behind: bytes) -> None:
+        super().__init__()
+        self._before = before
+        self._behind = behind
+
+    def __missing__(self, hundredths: int) -> bytes:
+        text = self._before + hours_text(hundredths) + self._behind
+        if hundredths < _USUAL_HUNDREDTHS // 10:
+            self[hundredths] = text
+        return text
+
+
+@lru_cache(8)
+def _around_hours(before: bytes, behind: bytes) -> _AroundHours:
+    return _AroundHours(before, behind)
 
 
 def _filled(

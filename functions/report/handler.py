@@ -144,6 +144,10 @@ class ReportHandler:
         """Return when the store answers and fits the settings."""
         await self._store.ready()
 
+    async def warm(self) -> None:
+        """Connect, and have imported what so many users need."""
+        self._kernels.prepare((await self._store.state()).users)
+
     async def close(self) -> None:
         """Close the connections."""
         await self._waiting.close()

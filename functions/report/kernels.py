@@ -8,10 +8,11 @@ import logging
 import sys
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
+from functions.adapters import compression
 from functions.adapters.heap import share_one_heap
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from functions.adapters.redis_regular import Regular
     from functions.adapters.redis_report import Averages
@@ -32,12 +33,18 @@ class SortedRows(Protocol):
     def text(self, encoder: TextEncoder, start: int, rows: int) -> bytes:
         """Return what the encoder, always the same one, makes of some rows' ids and averages; there are some."""
 
+    def packed(self, pack: Callable[[bytes], bytes]) -> tuple[Any, list[bytes]]:
+        """Return the rows in little memory: their shape, and pieces."""
+
 
 class ArrowRows(Protocol):
     """What functions/adapters/arrow_rows.py offers."""
 
     def sorted_rows(self, averages: Averages | Regular) -> SortedRows | None:
         """Return users' rows; None where some value is not of the usual kind."""
+
+    def unpacked(self, shape: Any, pieces: Sequence[bytes], unpack: Callable[[bytes], bytes]) -> SortedRows:
+        """Return rows that were packed."""
 
     def summary_of(self, values: Sequence[bytes] | Regular) -> Summary | None:
         """Return the summary of users; None where some value is not of the usual kind."""
@@ -68,6 +75,7 @@ class Kernels:
         modules.setdefault("numpy", None)
         try:
             self._rows = cast("ArrowRows", importlib.import_module("functions.adapters.arrow_rows"))
+            compression.prepare()
         except ImportError as e:
             logger.warning("large reports take longer than they need to: %s", e)
         finally:

@@ -73,6 +73,29 @@ async def by_shard(
             yield block
 
 
+async def in_few_trips(
+    store: ReportStore, state: StoreState, view: View, shards: Sequence[int]
+) -> AsyncGenerator[Averages]:
+    """Yield the averages of each of these shards, which have few users, in no order; the next are read meanwhile."""
+
+    async def groups() -> AsyncGenerator[list[Averages]]:
+        group: list[int] = []
+        users = 0
+        for shard in shards:
+            if group and users + state.shards[shard].users > SLICE_USERS:
+                yield await store.wholes(group, view.merchant)
+                group, users = [], 0
+            group.append(shard)
+            users += state.shards[shard].users
+        if group:
+            yield await store.wholes(group, view.merchant)
+
+    async with aclosing(ahead(groups())) as read:
+        async for some in read:
+            for averages in some:
+                yield averages
+
+
 async def first_rows(
     store: ReportStore,
     state: StoreState,

@@ -1,14 +1,14 @@
 """Whole tables as text, shard by shard: what is kept of unchanged shards as it is, the others made anew.
 
-Five things go on at once where there are many users: a shard is read, the one before it is put in order, the next slice
-of the one before that is written, this slice is sent, and the last ones are packed to be kept.
+Where there are many users five things go on at once: a shard is read, the one before it is put in order, the next slice
+of the one before that is written, this slice is sent, and a shard is packed to be kept. Few are read in few trips.
 """
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from functions.adapters import metrics
 from functions.adapters.compression import pack, unpack
@@ -17,11 +17,11 @@ from functions.adapters.redis_report import by_objects, in_order
 from functions.core.report_columns import DEFAULT_FIELDS
 from functions.core.report_query import Filters
 from functions.core.report_rows import rows_of_users
-from functions.report.kept_texts import KeptPart, KeptTexts
-from functions.report.reading import ahead, by_shard, cut
+from functions.report.kept_texts import KeptPart, KeptTexts, LooseTexts
+from functions.report.reading import ahead, by_shard, cut, in_few_trips
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Sequence
+    from collections.abc import AsyncGenerator, Iterator, Sequence
 
     from functions.adapters.redis_report import Averages, ReportStore, StoreState
     from functions.core.report_query import TableQuery
@@ -29,10 +29,39 @@ if TYPE_CHECKING:
     from functions.report.kernels import Kernels, SortedRows
     from functions.report.views import View
 
-_SLICE_ROWS: Final = 4_000
+    Text: TypeAlias = tuple[int, bytes]
+    """A slice, and how many rows it has."""
+
+FEW_USERS: Final = 20_000
+"""Of so many at most several shards are read in a trip, and the texts are kept as they are."""
+_SLICE_ROWS: Final = 12_000
 """Rows that are written at a time by Arrow's kernels."""
 _PACKED_BEHIND: Final = 2
 """Slices that may have been sent and still be held, as they are not packed yet."""
+
+
+class _Table:
+    """One table that is asked for."""
+
+    def __init__(self, state: StoreState, view: View, query: TableQuery, encoder: TextEncoder) -> None:
+        self.state = state
+        self.view = view
+        self.query = query
+        self.encoder = encoder
+        self.by_kernels = query.fields == DEFAULT_FIELDS and query.filters == Filters()
+        """Whether it has the columns, and the rows, that Arrow's kernels know."""
+        self.columns = f"{view.key()}|{state.pipeline}"
+        """What its columns are kept as."""
+        self.question = f"{self.columns}|{query.key()}|{type(encoder).__name__}"
+        """What its texts are kept as."""
+        self.versions = [(shard.version, state.generation) for shard in state.shards]
+
+    def texts_of(self, averages: Averages) -> Iterator[Text]:
+        """Yield the texts of users in the order of their ids."""
+        for ids, values in cut(*averages):
+            shown = self.query.filters.of(rows_of_users(ids, values))
+            if len(shown):
+                yield len(shown), self.encoder.text([shown.column(name) for name in self.query.fields])
 
 
 class ShardTexts:
@@ -42,67 +71,134 @@ class ShardTexts:
         self._store = store
         self._kernels = kernels
         self._kept = KeptTexts()
+        self._packing: asyncio.Task[None] | None = None
 
     async def of(self, state: StoreState, view: View, query: TableQuery, encoder: TextEncoder) -> AsyncGenerator[bytes]:
         """Yield the texts of a table's slices, shard by shard and by the bytes of the id within one."""
-        question = f"{view.key()}|{query.key()}|{type(encoder).__name__}|{state.pipeline}"
-        versions = [(shard.version, state.generation) for shard in state.shards]
-        found = {shard: self._kept.find(question, shard, version) for shard, version in enumerate(versions)}
-        missing = [shard for shard, part in found.items() if part is None]
-        keeping: asyncio.Future[None] | None = None
-        async with aclosing(ahead(self._made(state, view, query, encoder, missing))) as made:
-            for shard, part in found.items():
+        table = _Table(state, view, query, encoder)
+        await self._packed()  # so that what was sent just now is found
+        found = [self._find(table, shard) for shard in range(len(state.shards))]
+        missing = [shard for shard, part in enumerate(found) if part is None]
+        few = state.users <= FEW_USERS and not any(isinstance(part, KeptPart) for part in found)
+        slices = self._small(table, found, missing) if few else ahead(self._large(table, found, missing))
+        async with aclosing(slices) as made:
+            async for rows, text in made:
+                metrics.report_rows.add(rows)
+                yield encoder.placed(text)
+
+    def _find(self, table: _Table, shard: int) -> KeptPart | LooseTexts | None:
+        found = self._kept.find(table.question, shard, table.versions[shard])
+        if found is None and table.by_kernels:
+            found = self._kept.find(table.columns, shard, table.versions[shard])
+        return found
+
+    async def _small(
+        self, table: _Table, found: Sequence[KeptPart | LooseTexts | None], missing: Sequence[int]
+    ) -> AsyncGenerator[Text]:
+        """Yield all slices where little is to be read."""
+        async with aclosing(in_few_trips(self._store, table.state, table.view, missing)) as read:
+            for shard, part in enumerate(found):
                 if part is not None:
-                    metrics.report_rows.add(part.rows)
-                    for piece in part.pieces:
-                        yield encoder.placed(unpack(piece))
+                    for text in _texts_of(part):
+                        yield text
                     continue
-                count, packing = 0, []
-                while (next_one := await anext(made))[0]:
-                    rows, text = next_one
-                    yield encoder.placed(text)
-                    packing.append(asyncio.ensure_future(asyncio.to_thread(pack, text)))
-                    count += rows
-                    if len(packing) > _PACKED_BEHIND:
-                        await packing[-1 - _PACKED_BEHIND]
-                metrics.report_rows.add(count)
-                if keeping is not None:
-                    await keeping  # no more than one shard is waited for while the next one is sent
-                keeping = asyncio.ensure_future(self._keep(question, shard, versions[shard], count, packing))
-        if keeping is not None:
-            await keeping
+                texts = []
+                for text in table.texts_of(in_order(await anext(read))):
+                    texts.append(text)
+                    yield text
+                self._kept.keep(table.question, shard, LooseTexts(table.versions[shard], texts))
+
+    async def _large(
+        self, table: _Table, found: Sequence[KeptPart | LooseTexts | None], missing: Sequence[int]
+    ) -> AsyncGenerator[Text]:
+        """Yield all slices where much is to be read."""
+        columns = [part for part in found if isinstance(part, KeptPart) and part.shapes]
+        async with (
+            aclosing(ahead(self._in_order(table, missing))) as blocks,
+            aclosing(ahead(self._kept_rows(columns))) as kept,
+        ):
+            for shard, part in enumerate(found):
+                if isinstance(part, KeptPart) and part.shapes:
+                    for rows in await anext(kept):
+                        async for text in self._written(table, rows):
+                            yield text
+                    continue
+                if part is not None:
+                    for text in _texts_of(part):
+                        yield text
+                    continue
+                made: list[SortedRows] = []
+                texts: list[Text] = []
+                packed: list[asyncio.Future[bytes]] = []
+                async for block in blocks:
+                    if not isinstance(block, tuple):
+                        made.append(block)
+                        async for text in self._written(table, block):
+                            yield text
+                        continue
+                    if not block[0]:  # the shard's end
+                        break
+                    for text in table.texts_of(block):
+                        yield text
+                        texts.append((text[0], b""))
+                        packed.append(asyncio.ensure_future(asyncio.to_thread(pack, text[1])))
+                        if len(packed) > _PACKED_BEHIND:
+                            await packed[-1 - _PACKED_BEHIND]
+                if not (made and packed):  # of both kinds where values are of two formats: then it is not kept
+                    await self._keep(table, shard, made, packed, sum(rows for rows, _ in texts))
+
+    async def _kept_rows(self, parts: Sequence[KeptPart]) -> AsyncGenerator[list[SortedRows]]:
+        """Yield the rows of each part whose columns were kept."""
+        kernels = await self._kernels.ready()
+        if kernels is None:  # then there are none
+            return
+        for part in parts:
+            pieces = [*part.pieces]
+            each = len(pieces) // len(part.shapes)
+            yield [
+                await asyncio.to_thread(kernels.unpacked, shape, pieces[place * each : (place + 1) * each], unpack)
+                for place, shape in enumerate(part.shapes)
+            ]
+
+    async def _written(self, table: _Table, rows: SortedRows) -> AsyncGenerator[Text]:
+        """Yield the slices of rows."""
+        for start in range(0, len(rows), _SLICE_ROWS):
+            text = await asyncio.to_thread(rows.text, table.encoder, start, _SLICE_ROWS)
+            yield min(_SLICE_ROWS, len(rows) - start), text
 
     async def _keep(
-        self, question: str, shard: int, version: object, rows: int, packing: Sequence[Awaitable[bytes]]
+        self,
+        table: _Table,
+        shard: int,
+        made: Sequence[SortedRows],
+        packed: Sequence[asyncio.Future[bytes]],
+        rows: int,
     ) -> None:
-        self._kept.keep(question, shard, KeptPart(version, rows, await asyncio.gather(*packing)))
+        """Have a shard's part kept soon; one at a time is waited for while the next one is sent."""
+        await self._packed()
+        version = table.versions[shard]
 
-    async def _made(
-        self, state: StoreState, view: View, query: TableQuery, encoder: TextEncoder, shards: Sequence[int]
-    ) -> AsyncGenerator[tuple[int, bytes]]:
-        """Yield these shards' texts slice by slice, with how many rows each has; none ends a shard."""
-        by_kernels = query.fields == DEFAULT_FIELDS and query.filters == Filters()
-        async with aclosing(ahead(self._in_order(state, view, shards, by_kernels=by_kernels))) as parts:
-            async for part in parts:
-                if not isinstance(part, tuple):
-                    for start in range(0, len(part), _SLICE_ROWS):
-                        text = await asyncio.to_thread(part.text, encoder, start, _SLICE_ROWS)
-                        yield min(_SLICE_ROWS, len(part) - start), text
-                    continue
-                if not part[0]:
-                    yield 0, b""
-                for ids, values in cut(*part):
-                    shown = query.filters.of(rows_of_users(ids, values))
-                    if len(shown):
-                        yield len(shown), encoder.text([shown.column(name) for name in query.fields])
+        async def pack_and_keep() -> None:
+            if made:
+                both = [await asyncio.to_thread(each.packed, pack) for each in made]
+                pieces = [piece for _, some in both for piece in some]
+                part = KeptPart(version, sum(map(len, made)), pieces, [shape for shape, _ in both])
+                self._kept.keep(table.columns, shard, part)
+            else:
+                self._kept.keep(table.question, shard, KeptPart(version, rows, await asyncio.gather(*packed)))
 
-    async def _in_order(
-        self, state: StoreState, view: View, shards: Sequence[int], *, by_kernels: bool
-    ) -> AsyncGenerator[SortedRows | Averages]:
+        self._packing = asyncio.create_task(pack_and_keep())
+
+    async def _packed(self) -> None:
+        """Wait for what is being packed; whoever waits may leave."""
+        if self._packing is not None:
+            await asyncio.wait((self._packing,))
+
+    async def _in_order(self, table: _Table, shards: Sequence[int]) -> AsyncGenerator[SortedRows | Averages]:
         """Yield these shards' users in the order of their ids; nobody ends a shard."""
-        async with aclosing(by_shard(self._store, state, view, shards)) as read:
+        async with aclosing(by_shard(self._store, table.state, table.view, shards)) as read:
             async for block in read:
-                kernels = await self._kernels.ready() if by_kernels else None
+                kernels = await self._kernels.ready() if table.by_kernels else None
                 there = isinstance(block, Regular) or block[0]
                 rows = await asyncio.to_thread(kernels.sorted_rows, block) if kernels is not None and there else None
                 if rows is None:
@@ -112,3 +208,14 @@ class ShardTexts:
                     for column in block:
                         column.clear()  # whoever handed it on still holds it
                 yield rows
+
+
+def _texts_of(part: KeptPart | LooseTexts) -> Iterator[Text]:
+    """Yield the texts that were kept."""
+    if isinstance(part, LooseTexts):
+        yield from part.texts
+        return
+    rows = part.rows
+    for piece in part.pieces:
+        yield rows, unpack(piece)
+        rows = 0  # counted once

@@ -10,7 +10,7 @@ import pytest
 from functions.adapters.redis_report import ReportStore
 from functions.core.report_query import table_query
 from functions.core.report_texts import Csv, JsonArray, JsonLines, TextEncoder
-from functions.report import kernels
+from functions.report import kernels, shard_texts
 from functions.report.kernels import Kernels
 from functions.report.shard_texts import ShardTexts
 from functions.report.summaries import Summaries
@@ -58,6 +58,7 @@ def test_tables_and_summaries_are_the_same(
     odd: str,
 ) -> None:
     """Whatever the ids are made of."""
+    monkeypatch.setattr(shard_texts, "FEW_USERS", 0)
     empty(raw_redis)
     put({**USERS, odd: (3600, 1)})
 

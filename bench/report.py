@@ -12,12 +12,13 @@ import tempfile
 import time
 from collections import defaultdict
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 from urllib.parse import urlsplit
 
 from bench.printing import print_measured
-from bench.report_state import fill_databases, fill_store, user_of
+from bench.report_state import change_store, fill_databases, fill_store, user_of
 from bench.serving import Served, served
 from functions.local.valkey import EmbeddedValkey
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from contextlib import AbstractContextManager
 
+_Start: TypeAlias = "Callable[[str], AbstractContextManager[Served]]"
 SIDES: Final = ("report", "obvious", "sqlite", "duckdb")
 _SMALL_REPEATS: Final = 40
 _PIECE_BYTES: Final = 262_144
@@ -43,19 +45,20 @@ def run(rounds: int, sizes: list[int]) -> None:
     """Print all of the report's figures."""
     with tempfile.TemporaryDirectory(prefix="flyertime-bench-") as name, EmbeddedValkey(Path(name) / "store") as store:
         for users in sizes:
-            start = _prepared(Path(name), store.url, users)
+            start, change = _prepared(Path(name), store.url, users)
             if users == max(sizes):
                 _memory(start, users)
             with ExitStack() as stack:
                 sides = {side: stack.enter_context(start(side)) for side in SIDES}
                 for wanted in ("json", "csv"):
-                    _whole(start, sides, users, wanted, rounds)
+                    _whole(sides, change, users, wanted, rounds)
+                    _anew(start, users, wanted, rounds)
                 if users == max(sizes):
                     _small(sides, users, rounds)
 
 
-def _prepared(folder: Path, url: str, users: int) -> Callable[[str], AbstractContextManager[Served]]:
-    """Put users into the store and the databases; return what starts a side."""
+def _prepared(folder: Path, url: str, users: int) -> tuple[_Start, Callable[[], None]]:
+    """Put users into the store and the databases; return what starts a side, and what changes the store."""
     namespace = f"r{users}"
     fill_store(url, namespace, users)
     databases = fill_databases(folder, users)
@@ -68,7 +71,7 @@ def _prepared(folder: Path, url: str, users: int) -> Callable[[str], AbstractCon
         "obvious": ("-m", "bench.report_sides.obvious", "{port}"),
         **{name: ("-m", "bench.report_sides.sql", "{port}", name, str(path)) for name, path in databases.items()},
     }
-    return lambda side: served(commands[side], environment, "/healthz")
+    return lambda side: served(commands[side], environment, "/healthz"), lambda: change_store(url, namespace)
 
 
 def _get(url: str, path: str, headers: Mapping[str, str] | None = None, status: int = 200) -> Took:
@@ -104,34 +107,58 @@ def _asking(server: Served, path: str) -> Callable[[], Took]:
 def _print_ahead(name: str, took: Mapping[str, list[Took]], value: Callable[[Took], float], **told: object) -> None:
     middle = {side: statistics.median(value(each) for each in some) * 1000 for side, some in took.items()}
     times = {f"{side}_ms": ms for side, ms in middle.items()}
-    others = [side for side in middle if not side.startswith("report")]
+    others = [side for side in middle if side != "report"]
     ratios = {f"{side}_ratio": middle[side] / middle["report"] for side in others}
-    if "report_first" in middle:
-        ratios |= {f"first_{side}_ratio": middle[side] / middle["report_first"] for side in others}
     print_measured(name, min(ratios[f"{side}_ratio"] for side in others), "ratio", **ratios, **times, **told)
 
 
-def _whole(
-    start: Callable[[str], AbstractContextManager[Served]],
-    sides: Mapping[str, Served],
-    users: int,
-    wanted: str,
-    rounds: int,
-) -> None:
-    """All users: asked of ours for the first time in a process, and again, which is what dashboards do."""
+def _print_both(name: str, took: Mapping[str, list[Took]], **told: object) -> None:
+    told["mb"] = took["report"][0].received_bytes / 1e6
+    _print_ahead(f"{name}_first_byte", took, lambda each: each.first_s, **told)
+    _print_ahead(f"{name}_total", took, lambda each: each.total_s, **told)
+
+
+def _whole(sides: Mapping[str, Served], change: Callable[[], None], users: int, wanted: str, rounds: int) -> None:
+    """All users: asked after every shard of ours has changed, and again, which is what dashboards do.
+
+    The others keep nothing, and so are asked the same twice.
+    """
     path = f"/?format={wanted}"
 
-    def first() -> Took:
-        with start("report") as server:
+    def changed() -> Took:
+        change()
+        return _get(sides["report"].url, path)
+
+    for server in sides.values():
+        _get(server.url, path)
+    again = {side: _asking(server, path) for side, server in sides.items()}
+    for name, asking in (("changed", {**again, "report": changed}), ("again", again)):
+        took = _in_turn(asking, rounds)
+        _print_both(f"report_{wanted}_{name}", took, users=users, rounds=rounds)
+
+
+def _anew(start: _Start, users: int, wanted: str, rounds: int) -> None:
+    """All users, asked of processes that nobody has asked for them: once these are at rest, and the moment they are up.
+
+    The latter from the start of the process, as who asks a function that has scaled to zero waits for it.
+    """
+    path = f"/?format={wanted}"
+
+    def first(side: str) -> Took:
+        with start(side) as server:
             _get(server.url, f"/users/{user_of(0)}")
+            _settled_mb(server.pid)
             return _get(server.url, path)
 
-    _get(sides["report"].url, path)
-    asking = {"report_first": first, **{side: _asking(server, path) for side, server in sides.items()}}
-    took = _in_turn(asking, rounds)
-    told = {"users": users, "rounds": rounds, "mb": took["report"][0].received_bytes / 1e6}
-    _print_ahead(f"report_{wanted}_first_byte", took, lambda each: each.first_s, **told)
-    _print_ahead(f"report_{wanted}_total", took, lambda each: each.total_s, **told)
+    def woken(side: str) -> Took:
+        with start(side) as server:
+            took = _get(server.url, path)
+            started_s = server.started_ms / 1000
+            return Took(started_s + took.first_s, started_s + took.total_s, took.received_bytes)
+
+    for name, ask in (("first", first), ("woken", woken)):
+        took = _in_turn({side: partial(ask, side) for side in SIDES}, rounds)
+        _print_both(f"report_{wanted}_{name}", took, users=users, rounds=rounds)
 
 
 def _small(sides: Mapping[str, Served], users: int, rounds: int) -> None:
@@ -164,7 +191,7 @@ def _small(sides: Mapping[str, Served], users: int, rounds: int) -> None:
     _print_ahead("report_summary", took, lambda each: each.total_s, users=users, rounds=rounds)
 
 
-def _memory(start: Callable[[str], AbstractContextManager[Served]], users: int) -> None:
+def _memory(start: _Start, users: int) -> None:
     """The most that a fresh process holds while it answers with everybody.
 
     Above what it held idle after a first small question; and above what it held before that, which for ours is less by

@@ -44,6 +44,14 @@ def fill_store(url: str, namespace: str, users: int) -> None:
             pipe.execute()
 
 
+def change_store(url: str, namespace: str) -> None:
+    """Have each shard say that a fold has changed it, after which nothing that was kept of it is good for anything."""
+    keys = Keys(namespace)
+    with redis.Redis.from_url(url) as client:
+        for shard in range(DEFAULT_SHARDS):
+            client.hincrby(keys.ledger(shard), "version", 1)
+
+
 def fill_databases(folder: Path, users: int) -> dict[str, Path]:
     """Put the same rows into an SQLite and a DuckDB file, and return their paths."""
     import duckdb  # noqa: PLC0415  # only this measurement needs it

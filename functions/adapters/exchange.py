@@ -20,7 +20,7 @@ class Verdicts(Protocol):
 class Exchange:
     """One request and what is known of it so far."""
 
-    __slots__ = ("caller", "event_id", "scope", "span", "started_s", "verdicts", "waits")
+    __slots__ = ("caller", "event_id", "route", "scope", "span", "started_s", "verdicts", "waits")
 
     def __init__(self, scope: MutableMapping[str, Any], started_s: float) -> None:
         self.scope = scope
@@ -29,6 +29,8 @@ class Exchange:
         """Of its CloudEvent, where it has exactly one."""
         self.caller: str | None = None
         """Name of the key that it came with."""
+        self.route: str | None = None
+        """The template of its path, where the handler has found it out."""
         self.verdicts: Verdicts | None = None
         """Number of its events by verdict."""
         self.waits = False
@@ -79,6 +81,13 @@ def name_caller(name: str) -> None:
     exchange = current.get()
     if exchange is not None:
         exchange.caller = name
+
+
+def name_route(template: str) -> None:
+    """Say which of the function's routes the current request takes."""
+    exchange = current.get()
+    if exchange is not None:
+        exchange.route = template
 
 
 def waits_by_wish() -> None:

@@ -71,7 +71,7 @@ class Watch:
             metrics.active_requests.value -= 1
         status = response.status_code
         duration_s = perf_counter() - started_s
-        durations = self._durations.get((scope["method"], scope["path"], status))
+        durations = self._durations.get((scope["method"], exchange.route or scope["path"], status))
         if durations is None:
             durations = self._durations_of(exchange, status)
         durations.observe(duration_s)
@@ -110,11 +110,13 @@ class Watch:
         method, path = exchange.scope["method"], exchange.scope["path"]
         route = self._route_of(exchange)
         durations = metrics.REQUESTS.of(method_of(method), route, str(status))
-        if method in METHODS and route == path:
-            self._durations[method, path, status] = durations
+        if method in METHODS and route in {path, exchange.route}:
+            self._durations[method, route, status] = durations
         return durations
 
     def _route_of(self, exchange: Exchange) -> str:
         """Return the route, by the path as it was sent: a user's id may hold a slash, written %2F."""
+        if exchange.route is not None:
+            return exchange.route
         raw = exchange.scope.get("raw_path")
         return self._routes.of(exchange.scope["path"] if raw is None else raw.decode("latin-1").partition("?")[0])

@@ -37,12 +37,14 @@ def rows_of(shards: Iterable[Mapping[bytes, bytes]]) -> Iterator[Row]:
                 yield row
 
 
-def etag_of(state: str, representation: str) -> str:
-    """Return the strong ETag of a representation made from a state, which the text tells from every other.
+def etag_of(state: str | bytes, representation: str) -> str:
+    """Return the strong ETag of a representation: by its bytes, or by the state that they are made from.
 
-    A shard's version changes exactly when any user's totals do, so this does too; and no data is read for it.
+    The text tells the state from every other. A shard's version changes exactly when any user's totals do, so this does
+    too; and no data is read for it.
     """
-    return f'"{representation}-{hashlib.sha256(state.encode("utf-8", "surrogatepass")).hexdigest()[:24]}"'
+    told = state if isinstance(state, bytes) else state.encode("utf-8", "surrogatepass")
+    return f'"{representation}-{hashlib.sha256(told).hexdigest()[:24]}"'
 
 
 def matches(etag: str, if_none_match: str) -> bool:

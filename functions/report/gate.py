@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from functions.core.settings import Settings
 
 OFF: Final = "off"
+_ANYBODY: Final = Reader("")
 _CHALLENGE: Final = {"www-authenticate": 'Bearer realm="flyertime"'}
 
 
@@ -36,7 +37,8 @@ class Gate:
         self._buckets = TokenBuckets()
         self._keys: tuple[ReadKey, ...] = ()
         self._tokens: IdentityTokens | None = None
-        if settings.read_auth == OFF:
+        self._open = settings.read_auth == OFF
+        if self._open:
             return
         try:
             self._keys = parse_read_keys(settings.read_keys or "")
@@ -63,7 +65,7 @@ class Gate:
             RequestRefusedError: Nobody who may read (401), anything here (403), or again so soon (429).
             UnavailableError: The identity provider's keys cannot be read.
         """
-        reader = Reader("") if self._settings.read_auth == OFF else await self._known(token_of(authorization, key))
+        reader = _ANYBODY if self._open else await self._known(token_of(authorization, key))
         if reader.name:
             name_caller(reader.name)
         rate_per_s = self._settings.read_rate_per_s if reader.rate_per_s is None else reader.rate_per_s

@@ -11,12 +11,13 @@ from starlette.responses import Response
 from functions.adapters import cloud_events, web
 from functions.adapters.bodies import read_body
 from functions.adapters.compression import CODINGS
+from functions.adapters.exchange import name_route
 from functions.adapters.redis_report import ReportStore
 from functions.core import event_types
 from functions.core.errors import RequestRefusedError
 from functions.core.negotiation import preferred_coding
-from functions.core.report import etag_of, matches
-from functions.core.report_columns import MERCHANT_COLUMNS
+from functions.core.report import etag_of, matches, row_of
+from functions.core.report_columns import DEFAULT_FIELDS, MERCHANT_COLUMNS
 from functions.core.report_freshness import freshness_of
 from functions.core.report_query import EVENT_PARAMETERS, format_of, parameters_of, table_query
 from functions.core.report_rows import rows_of_users
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
     from functions.adapters.redis_report import StoreState
     from functions.core.read_access import Reader
     from functions.core.report_freshness import Freshness
-    from functions.core.report_rows import UserRows
     from functions.core.settings import Settings
     from functions.report.routes import Route
     from functions.report.views import View
@@ -100,6 +100,10 @@ class Asked:
         state = self.standing.state
         key = f"{self.route.name}|{self.view.key()}|{question}|{state.pipeline}|{state.generation}|{versions}"
         return etag_of(key, f"{self.format.name}-{self._coding or 'plain'}")
+
+    def tag_of(self, body: bytes) -> str:
+        """Return the ETag of an answer that is there."""
+        return etag_of(body, f"{self.format.name}-{self._coding or 'plain'}")
 
     def known(self, etag: str) -> Response | None:
         """Return the 304 for an asker who has this representation already."""
@@ -174,6 +178,7 @@ class ReportHandler:
                 "ask GET / for all users, /users/{id} for one, /merchants, /merchants/{id}, /summary or /openapi.json",
             )  # fmt: skip
         route, parts = found
+        name_route(route.template)
         if path in {"", "/"} and not request.scope["query_string"] and wants_page(request.headers.get("accept")):
             return people_page.home(request)
         pairs = _pairs_of(request)
@@ -260,26 +265,30 @@ class ReportHandler:
 
     async def _user(self, asked: Asked) -> Response:
         query = table_query(asked.parameters)
-        rows = await self._rows_of_user(asked, asked.parts["user_id"])
-        if not rows:
+        user_id = asked.parts["user_id"].encode()
+        value = await self._value_of_user(asked, asked.parts["user_id"])
+        row = None if value is None else row_of(user_id, value)
+        if row is None or value is None:
             return web.problem_reply(404, "no_such_user", "this user has no two events on one flyer in the report")
-        columns = [rows.column(name) for name in query.fields]
-        if asked.format is JSON:
-            body = json_of_rows(query.fields).text(columns)  # the object alone
+        if asked.format is JSON and query.fields == DEFAULT_FIELDS:
+            body = msgspec.json.encode(row)
         else:
-            body = whole_rows(columns, asked.format.encoder(columns_of(query)))
-        return await asked.sent(body, asked.tag(query.key(), (body,)))
+            rows = rows_of_users([user_id], [value])
+            columns = [rows.column(name) for name in query.fields]
+            if asked.format is JSON:
+                body = json_of_rows(query.fields).text(columns)  # the object alone
+            else:
+                body = whole_rows(columns, asked.format.encoder(columns_of(query)))
+        return await asked.sent(body, asked.tag_of(body))
 
-    async def _rows_of_user(self, asked: Asked, user_id: str) -> UserRows:
+    async def _value_of_user(self, asked: Asked, user_id: str) -> bytes | None:
         if asked.view.pseudonyms is None:
             # Of this answer only the headers hang on the books, and those of just before promise less, never more.
             await self._read_state(asked, recently=not asked.waited)
-            value = await self._store.value_of(user_id, asked.view.merchant)
-            return rows_of_users(*(([user_id.encode()], [value]) if value is not None else ((), ())))
+            return await self._store.value_of(user_id, asked.view.merchant)
         await self._read_state(asked)
         found = await self._pseudonyms.user_of(user_id, asked.state, asked.view)
-        value = None if found is None else await self._store.value_of(found, asked.view.merchant)
-        return rows_of_users(*(([user_id.encode()], [value]) if value is not None else ((), ())))
+        return None if found is None else await self._store.value_of(found, asked.view.merchant)
 
     async def _merchants(self, asked: Asked) -> Response:
         await self._read_state(asked, merchants=True)

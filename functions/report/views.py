@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from functions.core.errors import RequestRefusedError
 from functions.core.pseudonyms import Pseudonyms
@@ -28,6 +28,9 @@ class View:
         return f"{self.merchant!r}|{self.bound}|{self.pseudonyms and self.pseudonyms.fingerprint}"
 
 
+_EVERYBODY: Final = View()
+
+
 def view_of(reader: Reader, merchant: str | None, pseudonym_secret: str | None) -> View:
     """Return what a reader sees who asks for a merchant (None: for no one in particular).
 
@@ -37,7 +40,7 @@ def view_of(reader: Reader, merchant: str | None, pseudonym_secret: str | None) 
         RequestRefusedError: It is another merchant than theirs (403), whether or not there is such a one.
     """
     if reader.merchant is None:
-        return View(merchant)
+        return _EVERYBODY if merchant is None else View(merchant)
     if merchant is not None and merchant != reader.merchant:
         raise RequestRefusedError("other_merchant", "this key is bound to another merchant", status=403)
     pseudonyms = None if pseudonym_secret is None else Pseudonyms(pseudonym_secret, reader.merchant)

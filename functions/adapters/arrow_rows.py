@@ -89,16 +89,19 @@ class SortedRows:
     def __len__(self) -> int:
         return len(self._ids)
 
-    def text(self, encoder: TextEncoder, start: int, rows: int) -> bytes:
-        """Return what the encoder, always the same one, makes of some rows' ids and averages; there are some."""
+    def text(self, encoder: TextEncoder, start: int, rows: int, lead: bytes = b"") -> bytes:
+        """Return what the encoder, always the same one, makes of some rows' ids and averages, behind a lead.
+
+        There are some, and the end is as if none came behind them.
+        """
         if self._before is None:
             self._prepare(encoder)
         ids, places = self._ids.slice(start, rows), self._places.slice(start, rows)
         if self._after is None:
-            return encoder.text([ids.to_pylist(), [*map(self._hundredths.__getitem__, places.to_pylist())]])
+            return lead + encoder.text([ids.to_pylist(), [*map(self._hundredths.__getitem__, places.to_pylist())]])
         joined = pc.binary_join_element_wise(_of_any_length(ids), self._after.take(places), _NOTHING)
         before = encoder.around[0]
-        return before + _text_of(joined, len(encoder.separator) + len(before))
+        return b"".join((lead, before, _text_of(joined, len(encoder.separator) + len(before))))
 
     def packed(self, pack: Callable[[bytes], bytes]) -> tuple[Shape, list[bytes]]:
         """Return the rows in little memory, of which `unpacked` makes them again."""
@@ -311,12 +314,11 @@ def _joined(texts: Any) -> tuple[bytes, bytes]:
         width = texts.type.byte_width
         joined = texts.buffers()[1].slice(width * texts.offset, width * len(texts)).to_pybytes()
         return joined, joined[::width]
-    return _text_of(texts), _text_of(pc.binary_slice(texts, 0, 1))
+    return bytes(_text_of(texts)), bytes(_text_of(pc.binary_slice(texts, 0, 1)))
 
 
-def _text_of(texts: Any, without: int = 0) -> bytes:
+def _text_of(texts: Any, without: int = 0) -> memoryview:
     """Return all texts of an array that a kernel has made, one behind the other, but for so many bytes at the end."""
     _, offsets, text = texts.buffers()
     length = pa.Array.from_buffers(pa.int32(), 1, [None, offsets], offset=len(texts))[0].as_py()
-    whole: bytes = text.slice(0, length - without).to_pybytes()
-    return whole
+    return memoryview(text.slice(0, length - without))

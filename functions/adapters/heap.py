@@ -34,6 +34,13 @@ def share_one_heap() -> None:
     _set(_M_TRIM_THRESHOLD, _KEPT_FREE_WITH_TABLES_BYTES)
 
 
+def give_back() -> None:
+    """Give what is free back to the kernel, also from between what is in use; takes some milliseconds."""
+    malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if malloc_trim is not None:
+        malloc_trim(0)
+
+
 def _set(parameter: int, value: int) -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

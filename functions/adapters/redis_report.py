@@ -93,6 +93,8 @@ class ReportStore(RedisStore):
         self._redis.set_response_callback("HGETALL", _hash_of)
         self._wire = Wire(self._redis.connection_pool)
         self._recent: dict[str | None, _Recent] = {}
+        self.when_read: Callable[[int], None] = lambda _: None
+        """Is told how many users' averages were read."""
 
     async def close(self) -> None:
         """Close all connections."""
@@ -259,7 +261,9 @@ class ReportStore(RedisStore):
     @metrics.timed_trip("report_shard")
     async def _whole(self, shard: int, merchant: str | None) -> Averages | Regular:
         flat = await self._of_live(lambda keys, _: ("HGETALL", keys.averages(shard, merchant)), self._ask_for_pairs)
-        return flat if isinstance(flat, Regular) else (flat[0::2], flat[1::2])
+        averages = flat if isinstance(flat, Regular) else (flat[0::2], flat[1::2])
+        self.when_read(averages.records if isinstance(averages, Regular) else len(averages[0]))
+        return averages
 
     @metrics.timed_trip("report_shards")
     async def wholes(self, shards: Sequence[int], merchant: str | None) -> list[Averages]:
@@ -274,6 +278,7 @@ class ReportStore(RedisStore):
         values: list[bytes] | Regular = await self._of_live(
             lambda keys, _: ("HVALS", keys.averages(shard, merchant)), self._ask_for_column
         )
+        self.when_read(values.records if isinstance(values, Regular) else len(values))
         return values
 
     async def _scanned(self, shard: int, merchant: str | None, cursor: int) -> tuple[int, dict[bytes, bytes]]:
@@ -284,6 +289,7 @@ class ReportStore(RedisStore):
             at = cursor if keys == begun else 0
             with translated_errors():
                 reply: Any = await self._redis.hscan(keys.averages(shard, merchant), at, count=SCAN_USERS)
+            self.when_read(len(reply[1]))
             return int(reply[0]), reply[1]
 
         return await self._of_live_generation(read)

@@ -65,8 +65,9 @@ class StreamedReply(Response):
                 async for piece in _after(self._first, rest):
                     if leaving.done():
                         return
+                    whole = memoryview(piece)
                     for start in range(0, len(piece), PART_BYTES):
-                        await self._sent(send, _body(piece[start : start + PART_BYTES]))
+                        await self._sent(send, _body(whole[start : start + PART_BYTES]))
             await self._sent(send, _body(b"", more=False))
         except _StalledError:
             metrics.ERRORS.of("reader_stalled").add()
@@ -144,5 +145,5 @@ async def _until_gone(receive: Receive) -> None:
         pass
 
 
-def _body(piece: bytes, *, more: bool = True) -> dict[str, object]:
+def _body(piece: bytes | memoryview, *, more: bool = True) -> dict[str, object]:
     return {"type": "http.response.body", "body": piece, "more_body": more}

@@ -38,7 +38,7 @@ def rows_of(shards: Iterable[Mapping[bytes, bytes]]) -> Iterator[Row]:
 
 
 def etag_of(state: str | bytes, representation: str) -> str:
-    """Return the strong ETag of a representation: by its bytes, or by the state that they are made from.
+    """Return the strong ETag of a representation: by its bytes and who they are for, or by what it is made from.
 
     The text tells the state from every other. A shard's version changes exactly when any user's totals do, so this does
     too; and no data is read for it.

@@ -34,6 +34,7 @@ from functions.report.routes import Answer, route_of
 from functions.report.shard_texts import ShardTexts
 from functions.report.summaries import Summaries
 from functions.report.tables import columns_of, json_of_rows, page_body, page_of, whole_rows, whole_table
+from functions.report.tidying import Tidying
 from functions.report.views import view_of
 from functions.report.waiting import Waiting
 
@@ -102,8 +103,9 @@ class Asked:
         return etag_of(key, f"{self.format.name}-{self._coding or 'plain'}")
 
     def tag_of(self, body: bytes) -> str:
-        """Return the ETag of an answer that is there."""
-        return etag_of(body, f"{self.format.name}-{self._coding or 'plain'}")
+        """Return the ETag of an answer that is there, for this view alone."""
+        told = b"%b|%b" % (self.view.key().encode("utf-8", "surrogatepass"), body)
+        return etag_of(told, f"{self.format.name}-{self._coding or 'plain'}")
 
     def known(self, etag: str) -> Response | None:
         """Return the 304 for an asker who has this representation already."""
@@ -130,6 +132,7 @@ class ReportHandler:
         self._settings = settings
         self._gate = Gate(settings)
         self._store = ReportStore(settings)
+        self._tidying = Tidying(self._store)
         self._kernels = Kernels()
         self._summaries = Summaries(self._store, self._kernels)
         self._waiting = Waiting(settings, self._store)

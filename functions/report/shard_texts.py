@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from functions.report.views import View
 
     Text: TypeAlias = tuple[int, bytes]
-    """A slice, and how many rows it has."""
+    """How many rows a slice has, and what it is."""
 
 FEW_USERS: Final = 20_000
 """Of so many at most several shards are read in a trip, and the texts are kept as they are."""
@@ -84,7 +84,7 @@ class ShardTexts:
         async with aclosing(slices) as made:
             async for rows, text in made:
                 metrics.report_rows.add(rows)
-                yield encoder.placed(text)
+                yield text
 
     def _find(self, table: _Table, shard: int) -> KeptPart | LooseTexts | None:
         found = self._kept.find(table.question, shard, table.versions[shard])
@@ -99,13 +99,13 @@ class ShardTexts:
         async with aclosing(in_few_trips(self._store, table.state, table.view, missing)) as read:
             for shard, part in enumerate(found):
                 if part is not None:
-                    for text in _texts_of(part):
-                        yield text
+                    for rows, text in _texts_of(part):
+                        yield rows, table.encoder.placed(text)
                     continue
                 texts = []
-                for text in table.texts_of(in_order(await anext(read))):
-                    texts.append(text)
-                    yield text
+                for rows, text in table.texts_of(in_order(await anext(read))):
+                    texts.append((rows, text))
+                    yield rows, table.encoder.placed(text)
                 self._kept.keep(table.question, shard, LooseTexts(table.versions[shard], texts))
 
     async def _large(
@@ -119,33 +119,33 @@ class ShardTexts:
         ):
             for shard, part in enumerate(found):
                 if isinstance(part, KeptPart) and part.shapes:
-                    for rows in await anext(kept):
-                        async for text in self._written(table, rows):
-                            yield text
+                    for again in await anext(kept):
+                        async for slice_ in self._written(table, again):
+                            yield slice_
                     continue
                 if part is not None:
-                    for text in _texts_of(part):
-                        yield text
+                    for rows, text in _texts_of(part):
+                        yield rows, table.encoder.placed(text)
                     continue
                 made: list[SortedRows] = []
-                texts: list[Text] = []
+                count = 0
                 packed: list[asyncio.Future[bytes]] = []
                 async for block in blocks:
                     if not isinstance(block, tuple):
                         made.append(block)
-                        async for text in self._written(table, block):
-                            yield text
+                        async for slice_ in self._written(table, block):
+                            yield slice_
                         continue
                     if not block[0]:  # the shard's end
                         break
-                    for text in table.texts_of(block):
-                        yield text
-                        texts.append((text[0], b""))
-                        packed.append(asyncio.ensure_future(asyncio.to_thread(pack, text[1])))
+                    for rows, text in table.texts_of(block):
+                        yield rows, table.encoder.placed(text)
+                        count += rows
+                        packed.append(asyncio.ensure_future(asyncio.to_thread(pack, text)))
                         if len(packed) > _PACKED_BEHIND:
                             await packed[-1 - _PACKED_BEHIND]
                 if not (made and packed):  # of both kinds where values are of two formats: then it is not kept
-                    await self._keep(table, shard, made, packed, sum(rows for rows, _ in texts))
+                    await self._keep(table, shard, made, packed, count)
 
     async def _kept_rows(self, parts: Sequence[KeptPart]) -> AsyncGenerator[list[SortedRows]]:
         """Yield the rows of each part whose columns were kept."""
@@ -163,7 +163,8 @@ class ShardTexts:
     async def _written(self, table: _Table, rows: SortedRows) -> AsyncGenerator[Text]:
         """Yield the slices of rows."""
         for start in range(0, len(rows), _SLICE_ROWS):
-            text = await asyncio.to_thread(rows.text, table.encoder, start, _SLICE_ROWS)
+            lead = table.encoder.placed(b"")
+            text = await asyncio.to_thread(rows.text, table.encoder, start, _SLICE_ROWS, lead)
             yield min(_SLICE_ROWS, len(rows) - start), text
 
     async def _keep(
@@ -204,9 +205,8 @@ class ShardTexts:
                 if rows is None:
                     yield in_order(by_objects(block))
                     continue
-                if not isinstance(block, Regular):
-                    for column in block:
-                        column.clear()  # whoever handed it on still holds it
+                for memory in (block.memory,) if isinstance(block, Regular) else block:
+                    memory.clear()  # whoever handed it on still holds it
                 yield rows
 
 

@@ -235,15 +235,24 @@ def _filled(
     kinds: Sequence[Kind],
     texts: dict[Kind, Callable[[Sequence[Any]], Sequence[bytes]]],
 ) -> bytes:
-    parts: list[bytes] = [b""] * (len(kinds) * len(columns[0]))
+    count = len(columns[0])
+    if count > _ROWS_AT_ONCE:
+        starts = range(0, count, _ROWS_AT_ONCE)
+        slices = ([column[start : start + _ROWS_AT_ONCE] for column in columns] for start in starts)
+        return b"".join([_filled(template, some, kinds, texts) for some in slices])
+    parts: list[bytes] = [b""] * (len(kinds) * count)
     for place, (kind, column) in enumerate(zip(kinds, columns, strict=True)):
         parts[place :: len(kinds)] = texts[kind](column)
-    return _repeated(template, len(columns[0])) % tuple(parts)
+    return _repeated(template)[: len(template) * count] % tuple(parts)
 
 
-@lru_cache(32)
-def _repeated(template: bytes, times: int) -> bytes:
-    return template * times
+_ROWS_AT_ONCE: Final = 4_096
+
+
+@lru_cache(4)
+def _repeated(template: bytes) -> bytes:
+    """Return a template for as many rows as are filled in at once; that of fewer is cut off from it."""
+    return template * _ROWS_AT_ONCE
 
 
 class _HoursTexts(dict[int, bytes]):

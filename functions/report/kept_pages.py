@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 AHEAD_ROWS: Final = 4_000
 """Read at a time in an order where pages are smaller: beside reading the whole table they cost next to nothing."""
-MOST_KEPT_ROWS: Final = 30_000
+MOST_KEPT_ROWS: Final = 20_000
 """Of all stretches together; each row takes about 0.4 KB."""
 
 

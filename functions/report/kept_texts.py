@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-MOST_KEPT_BYTES: Final = 48_000_000
-"""Of all parts together: the averages of 1.3 million users, if their ids are 64 hexadecimal digits."""
+MOST_KEPT_BYTES: Final = 40_000_000
+"""Of all parts together: the averages of 1.1 million users, if their ids are 64 hexadecimal digits."""
 
 
 class KeptPart:

@@ -63,6 +63,7 @@ async def whole_table(
                 yield text
                 await asyncio.sleep(0)
             yield encoder.end()
+        store.when_read(state.users)  # for the heap it makes no difference from where
         return
     if order is None:
         slices = in_shards(store, state, view, query.filters)
@@ -77,6 +78,7 @@ async def whole_table(
             yield encoder.rows([rows.column(name) for name in query.fields])
             await asyncio.sleep(0)
     yield encoder.end()
+    store.when_read(state.users)
 
 
 async def _sorted_by_number(
@@ -128,6 +130,7 @@ async def page_of(
     found = kept.find(question, _version_of(state), after, wanted)
     if found is None:
         stretch = await _stretch(store, state, view, query, wanted, after)
+        store.when_read(state.users)
         found = stretch.rows, stretch.positions
         if len(stretch.rows) > wanted:
             kept.keep(question, stretch)

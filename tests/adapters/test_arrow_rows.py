@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import zlib
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from functions.adapters.arrow_rows import SortedRows, sorted_rows, summary_of
+from functions.adapters.arrow_rows import SortedRows, sorted_rows, summary_of, unpacked
 from functions.adapters.redis_regular import Regular
 from functions.core.report_columns import DEFAULT_FIELDS, USER_COLUMN
 from functions.core.report_rows import rows_of_users
@@ -92,6 +94,27 @@ def test_texts_of_records_alike_are_those_of_plain_python(
     wanted = encoder_of(columns).rows([plain.column(name) for name in DEFAULT_FIELDS] if len(plain) else [[], []])
 
     assert wanted == written(sorted_rows(regular(*packed(users))), encoder_of(columns), slice_rows)
+
+
+@given(users=USERS, alike=st.booleans())
+def test_rows_that_were_packed_are_the_same(users: dict[str, Totals], alike: bool) -> None:
+    """With ids of one length or of several, in a format that was written before and in another one."""
+    named = {f"{name:<9}": each for name, each in users.items()} if alike else users
+    if len({len(name.encode()) for name in named}) > 1:
+        alike = False
+    rows = sorted_rows(regular(*packed(named)) if alike else packed(named))
+    assert rows is not None
+    if not len(rows):
+        return
+    columns = [USER_COLUMN[name] for name in DEFAULT_FIELDS]
+    wanted = written(rows, Csv(columns), 5)
+    shape, pieces = rows.packed(zlib.compress)
+
+    assert wanted == written(unpacked(shape, pieces, zlib.decompress), Csv(columns), 5)
+    plain = sorted_rows(packed(named))
+    assert written(plain, JsonArray(columns), 5) == written(
+        unpacked(shape, pieces, zlib.decompress), JsonArray(columns), 5
+    )
 
 
 def test_a_few_ids_that_begin_alike_are_put_in_order_by_the_rest() -> None:

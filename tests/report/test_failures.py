@@ -242,6 +242,31 @@ def test_memory_stays_bounded(
         assert memory_mb(process, "VmHWM") - idle_mb < 100
 
 
+def test_answers_of_many_kinds_hold_little_together(
+    shared: tuple[EmbeddedValkey, FunctionProcess], serve_function: ServeFunction
+) -> None:
+    """What is kept of all that was asked, and what that has left free, is less than 100 MB above an idle process."""
+    server, _ = shared
+    settings = Settings(redis_url=server.url, namespace=NAMESPACE, shards=SHARDS)
+    paths = ["/", "/?format=csv", "/summary", "/?format=csv&fields=all", "/?limit=50000&sort=-hours", "/?limit=100"]
+    with serve_function("report", settings) as process:
+        idle_mb = settled_mb(process)
+        for path in [*paths, "/users/x", "/?format=ndjson", "/merchants", "/?sort=user_id", "/?min_sessions=2", *paths]:
+            with httpx2.stream("GET", process.url + path, timeout=60, trust_env=False) as answer:
+                assert sum(map(len, answer.iter_raw())) > 0
+        assert settled_mb(process) - idle_mb < 100
+
+
+def test_a_process_that_nobody_asks_gets_ready_for_many_users(
+    shared: tuple[EmbeddedValkey, FunctionProcess], serve_function: ServeFunction
+) -> None:
+    """Whoever asks first does not wait for what so many need."""
+    server, _ = shared
+    settings = Settings(redis_url=server.url, namespace=NAMESPACE, shards=SHARDS)
+    with serve_function("report", settings) as process:
+        settled_mb(process)  # once it has Arrow's kernels
+
+
 def settled_mb(process: FunctionProcess) -> float:
     """Return what a process holds once it has Arrow's kernels, and for half a second neither takes nor frees memory."""
     maps = Path(f"/proc/{process.process.pid}/maps")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -75,3 +76,38 @@ def test_tables_and_summaries_are_the_same(
     plain, by_kernels = asyncio.run(both())
     assert plain == by_kernels
     assert plain[0] == plain[1]
+
+
+def test_what_one_format_was_made_of_serves_the_others(
+    report_settings: Settings, put: Put, raw_redis: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Averages are read once; what is kept of them has no format."""
+    monkeypatch.setattr(shard_texts, "FEW_USERS", 0)
+    monkeypatch.setattr(kernels, "MANY_USERS", len(USERS))
+    empty(raw_redis)
+    put(USERS)
+    query = table_query({})
+    columns = columns_of(query)
+
+    async def tables() -> tuple[list[bytes], int]:
+        store, used = ReportStore(report_settings), Kernels()
+        texts = ShardTexts(store, used)
+        try:
+            used.prepare(len(USERS))
+            state = await store.state()
+            made: list[bytes] = []
+            for encoder in (JsonArray(columns), Csv(columns), JsonLines(columns)):
+                if made:
+                    raw_redis.config_resetstat()
+                pieces = whole_table(store, state, View(), query, encoder, texts)
+                made.append(b"".join([piece async for piece in pieces]))
+            return made, int(raw_redis.info("commandstats").get("cmdstat_hgetall", {}).get("calls", 0))
+        finally:
+            await store.close()
+
+    (array, lines, objects), reads = asyncio.run(tables())
+    assert 0 == reads
+    assert json.loads(array) == [json.loads(line) for line in objects.splitlines()]
+    assert [[row["user_id"], str(float(row["avg_time_on_flyer_per_user_hours"]))] for row in json.loads(array)] == [
+        line.split(",") for line in lines.decode().splitlines()[1:]
+    ]

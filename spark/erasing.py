@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from functions.adapters.redis_quarantine import Quarantine
 from functions.core.errors import FlyertimeError, MisconfiguredError, UnavailableError
 from functions.core.shards import shard_of
+from spark.archive import MissingFileError
 from spark.erasing_pending import erase_pending
 from spark.keeping import archive_of, sweep
 
@@ -132,13 +133,23 @@ def _erase_archived(store: ErasureStore, archive: Archive, receipt: Receipt, nam
     for _ in range(MOST_TRIES):
         for file in store.archive_books(receipt.shard).files:
             if file.path not in looked_at:
-                if _rows_of(archive, file, receipt.user_id) and not _rewrite(store, archive, file, receipt, name):
+                if not _taken_out(store, archive, file, receipt, name):
                     break  # somebody has merged files: look at what is there now
                 looked_at.add(file.path)
         else:
             receipt.archive_files_swept = len(sweep(store, archive, receipt.shard))
             return
     raise FlyertimeError("superseded", f"shard {receipt.shard}: others kept merging files; try again")
+
+
+def _taken_out(store: ErasureStore, archive: Archive, file: ArchivedFile, receipt: Receipt, name: str) -> bool:
+    """Take the user out of a file; tell whether nobody else has put another one in its place."""
+    try:
+        return not _rows_of(archive, file, receipt.user_id) or _rewrite(store, archive, file, receipt, name)
+    except MissingFileError:
+        if file in store.archive_books(receipt.shard).files:
+            raise
+        return False
 
 
 def _rows_of(archive: Archive, file: ArchivedFile, user_id: str) -> int:

@@ -190,6 +190,7 @@ def _filled(folder: Path, events: int) -> Path:
         shutil.rmtree(making, ignore_errors=True)
         with _served(making) as valkey:
             Workload(events).fill(Settings(redis_url=valkey.url))
+            _rewrite(valkey)
         making.rename(filled)
     return filled
 
@@ -203,15 +204,26 @@ def _folded(folder: Path, events: int) -> Path:
         shutil.copytree(_filled(folder, events), making)
         with _served(making) as valkey:
             _timed("fold", url=valkey.url)
-            with redis.Redis.from_url(valkey.url) as client:
-                client.bgrewriteaof()
-                deadline_s = time.monotonic() + 600
-                while client.info("persistence")["aof_rewrite_in_progress"]:
-                    if time.monotonic() > deadline_s:
-                        raise SystemExit("the store's append-only file is not rewritten")
-                    time.sleep(0.1)
+            _rewrite(valkey)
         making.rename(folded)
     return folded
+
+
+def _rewrite(valkey: EmbeddedValkey) -> None:
+    """Have the append-only file written anew: else a copy of the store may begin with that while it is measured."""
+    with redis.Redis.from_url(valkey.url) as client:
+        deadline_s = time.monotonic() + 600
+        while client.info("persistence")["aof_rewrite_in_progress"]:  # by itself, before all is in it
+            _wait(deadline_s)
+        client.bgrewriteaof()
+        while client.info("persistence")["aof_rewrite_in_progress"]:
+            _wait(deadline_s)
+
+
+def _wait(deadline_s: float) -> None:
+    if time.monotonic() > deadline_s:
+        raise SystemExit("the store's append-only file is not rewritten")
+    time.sleep(0.1)
 
 
 @contextmanager

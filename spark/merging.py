@@ -80,13 +80,14 @@ def merge(user: Ints, users: int, fresh: PartialSpans, held: HeldSpans, lateness
     merchant, merchants = _encoded(pa.concat_arrays([fresh.merchant_id, held.merchant_id]))
     all_user = np.concatenate((user, held.user))
     pair = _dense(flyer * len(merchants) + merchant, len(flyers) * len(merchants), users)
-    order = order_of(all_user * (int(pair.max(initial=0)) + 1) + pair)
-    by_user, by_flyer, by_merchant = all_user[order], flyer[order], merchant[order]
-    starts = _starts(by_user, by_flyer, by_merchant)
+    key = all_user * (int(pair.max(initial=0)) + 1) + pair
+    order = order_of(key)
+    starts = _starts(key[order])
+    firsts = order[starts]
     first_us = np.minimum.reduceat(np.concatenate((fresh.first_us, held.first_us))[order], starts)
     last_us = np.maximum.reduceat(np.concatenate((fresh.last_us, held.last_us))[order], starts)
     events = np.add.reduceat(np.concatenate((fresh.events, held.events))[order], starts)
-    row_user, row_flyer, row_merchant = by_user[starts], by_flyer[starts], by_merchant[starts]
+    row_user, row_flyer, row_merchant = all_user[firsts], flyer[firsts], merchant[firsts]
     row = np.empty(len(order), np.int64)
     row[order] = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(order)))
     opened = _openings(fresh, held, row, len(starts), lateness_us)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _SECOND_US: Final = 1_000_000
 _EVER_US: Final = 2**61
 _LATEST: Final = 2**63 - 1
+_NUMBER_BITS: Final = 63
 _BEFORE, _SETTLED_FIRST, _SETTLED_LAST, _TAIL = range(4)
 """What stands where among equal moments: the settled part in between keeps its place."""
 
@@ -176,7 +177,11 @@ def _moments(at_us: Ints, is_close: Bools) -> Ints:
 
 def _ordered(row: Ints, key: Ints) -> Ints:
     """Return the order by row, then by key."""
-    by_key = order_of(key - key.min(initial=_LATEST))
+    low = key - key.min(initial=_LATEST)
+    bits = int(low.max(initial=0)).bit_length()
+    if int(row.max(initial=0)).bit_length() + bits < _NUMBER_BITS:
+        return order_of(row << bits | low)
+    by_key = order_of(low)
     return by_key[order_of(row[by_key])]
 
 

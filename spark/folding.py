@@ -102,7 +102,9 @@ def fold_shard(
             batch = _sound_part(shard, batch)
             events = columns.unpack_log(batch.entries)
             entries = store.log(shard, batch.ids[-1], upto)
-        change = change_with(store, ledger, batch.ids[-1], batch.events, spans_of_events(events), lateness_us)
+        change = change_with(
+            store, ledger, batch.ids[-1], batch.events, _spans_of(batch, events, kept=archive is not None), lateness_us
+        )
         if archive and batch.events:
             change = dataclasses.replace(change, archived=archive.write_log(ledger, batch.ids, batch.entries, events))
         answer = store.commit(change)
@@ -121,6 +123,7 @@ def fold_shard(
         done.late_events += change.late_events
         done.rounds += 1
         in_a_row = 0
+        del change  # megabytes, which the next round would have beside its own
         ledger = store.open_ledger(shard)
     return done
 
@@ -146,6 +149,15 @@ def _read_round(entries: Iterator[tuple[str, bytes]], round_events: int) -> _Rou
         if events >= round_events:
             break
     return _Round(ids, batch, events)
+
+
+def _spans_of(batch: _Round, events: dict[str, pa.Array], *, kept: bool) -> PartialSpans:
+    """Return the new spans; what they were made of is let go where it is not kept, so that its memory serves again."""
+    spans = spans_of_events(events)
+    if not kept:
+        batch.entries.clear()
+        events.clear()
+    return spans
 
 
 def _sound_part(shard: int, batch: _Round) -> _Round:
@@ -183,7 +195,10 @@ def change_with(
     except ValueError as e:
         raise DamagedStateError("damaged_state", f"shard {ledger.shard}: {e}") from e
     held = dataclasses.replace(held, user=places[held.user])
-    merged = merge(users.indices.to_numpy().astype(np.int64), len(names), fresh, held, lateness_us)
+    user = users.indices.to_numpy().astype(np.int64)
+    del users, held_values  # here and below: a round's memory is at its peak where all is packed
+    merged = merge(user, len(names), fresh, held, lateness_us)
+    del fresh, held, user
     merchants = columns.pack_pairs(
         names.take(pa.array(merged.merchant_user)),
         columns.pack_totals(merged.merchant_totals),

@@ -10,7 +10,7 @@ import http.client
 import statistics
 import tempfile
 import time
-from collections import defaultdict
+from collections import deque
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -93,10 +93,13 @@ def _get(url: str, path: str, headers: Mapping[str, str] | None = None, status: 
 
 
 def _in_turn(sides: Mapping[str, Callable[[], Took]], rounds: int) -> dict[str, list[Took]]:
-    took: dict[str, list[Took]] = defaultdict(list)
+    """Ask each side once a round; each round another one is the first, since one that has just answered may go on."""
+    took: dict[str, list[Took]] = {side: [] for side in sides}
+    order = deque(sides)
     for _ in range(rounds):
-        for side, ask in sides.items():
-            took[side].append(ask())
+        for side in order:
+            took[side].append(sides[side]())
+        order.rotate(-1)
     return took
 
 
@@ -140,9 +143,10 @@ def _whole(sides: Mapping[str, Served], change: Callable[[], None], users: int, 
 def _anew(start: _Start, users: int, wanted: str, rounds: int) -> None:
     """All users, asked of processes that nobody has asked for them: once these are at rest, and the moment they are up.
 
-    The latter from the start of the process, as who asks a function that has scaled to zero waits for it.
+    The latter is how a function is asked that has scaled to zero; what starting took is told beside it.
     """
     path = f"/?format={wanted}"
+    started_ms: dict[str, list[float]] = {side: [] for side in SIDES}
 
     def first(side: str) -> Took:
         with start(side) as server:
@@ -152,13 +156,14 @@ def _anew(start: _Start, users: int, wanted: str, rounds: int) -> None:
 
     def woken(side: str) -> Took:
         with start(side) as server:
-            took = _get(server.url, path)
-            started_s = server.started_ms / 1000
-            return Took(started_s + took.first_s, started_s + took.total_s, took.received_bytes)
+            started_ms[side].append(server.started_ms)
+            return _get(server.url, path)
 
-    for name, ask in (("first", first), ("woken", woken)):
-        took = _in_turn({side: partial(ask, side) for side in SIDES}, rounds)
-        _print_both(f"report_{wanted}_{name}", took, users=users, rounds=rounds)
+    took = _in_turn({side: partial(first, side) for side in SIDES}, rounds)
+    _print_both(f"report_{wanted}_first", took, users=users, rounds=rounds)
+    took = _in_turn({side: partial(woken, side) for side in SIDES}, rounds)
+    started = {f"{side}_started_ms": statistics.median(some) for side, some in started_ms.items()}
+    _print_both(f"report_{wanted}_woken", took, users=users, rounds=rounds, **started)
 
 
 def _small(sides: Mapping[str, Served], users: int, rounds: int) -> None:

@@ -151,13 +151,16 @@ def hundredths_of(seconds: Sequence[int], sessions: Sequence[int]) -> list[int]:
 
     In whole numbers, which are exact: only where a half is met does Spark's way of rounding doubles decide.
     """
-    hundredths = [(total + 18 * count) // (36 * count) for total, count in zip(seconds, sessions, strict=True)]
-    # A half is met by whole multiples of 18 s alone.
-    for place in [place for place, total in enumerate(seconds) if not total % 18]:
-        total, count = seconds[place], sessions[place]
-        if (total + 18 * count) % (36 * count) == 0:
-            hundredths[place] = round(average_hours(total, count) * 100)
-    return hundredths
+    return [
+        (total + 18 * count) // (36 * count) if total % 18 else _hundredths(total, count)
+        for total, count in zip(seconds, sessions, strict=True)
+    ]
+
+
+def _hundredths(seconds: int, sessions: int) -> int:
+    """Return the average of whole multiples of 18 seconds, which alone may meet a half."""
+    hundredths, left = divmod(seconds + 18 * sessions, 36 * sessions)
+    return hundredths if left else round(average_hours(seconds, sessions) * 100)
 
 
 def _closed_hundredths(rows: UserRows) -> list[int | None]:

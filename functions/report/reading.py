@@ -80,11 +80,11 @@ async def in_few_trips(
 
     async def groups() -> AsyncGenerator[list[Averages]]:
         group: list[int] = []
-        users = 0
+        users, most_users = 0, SLICE_USERS // 4  # the first ones are waited for
         for shard in shards:
-            if group and users + state.shards[shard].users > SLICE_USERS:
+            if group and users + state.shards[shard].users > most_users:
                 yield await store.wholes(group, view.merchant)
-                group, users = [], 0
+                group, users, most_users = [], 0, SLICE_USERS
             group.append(shard)
             users += state.shards[shard].users
         if group:

@@ -139,12 +139,20 @@ def _pack_alike(columns: Sequence[pa.Array], sizes: Sequence[int]) -> pa.Array:
 
 def pack_pairs(names: pa.Array, values: pa.Array, bounds: Sequence[int] | None = None) -> list[PackedArguments]:
     """Return names and values as the commit takes them: one pack for the rows between each two of the bounds."""
-    packed = pack_arguments(names, values)
-    bounds = [0, len(packed)] if bounds is None else bounds
+    return _packs([names, values], [0, len(names)] if bounds is None else bounds)
+
+
+def pack_names(names: pa.Array, most: int) -> list[PackedArguments]:
+    """Return names as the store is asked for them, at most so many in a pack."""
+    return _packs([names], [*range(0, len(names), most), len(names)])
+
+
+def _packs(columns: Sequence[pa.Array], bounds: Sequence[int]) -> list[PackedArguments]:
+    packed = pack_arguments(*columns)
     at = buffers.offsets(packed)[list(bounds)].tolist()
     body = memoryview(packed.buffers()[2] or b"")
     return [
-        PackedArguments(2 * (end - start), body[at[number] : at[number + 1]])
+        PackedArguments(len(columns) * (end - start), body[at[number] : at[number + 1]])
         for number, (start, end) in enumerate(itertools.pairwise(bounds))
     ]
 

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from functions.adapters.redis_shard import Change, Superseded
+from functions.adapters.redis_shard import USERS_A_READ, Change, Superseded
 from functions.core import packing
 from functions.core.errors import FlyertimeError
 from functions.core.events import FLYER_CLOSE, FLYER_EVENTS
@@ -188,7 +188,7 @@ def change_with(
     """
     users = fresh.user_id.dictionary_encode()
     names = users.dictionary.cast(pa.large_binary())
-    held_values = store.spans(ledger.shard, names.to_pylist())
+    held_values = store.spans_of(ledger.shard, columns.pack_names(names, USERS_A_READ))
     places = np.array([place for place, value in enumerate(held_values) if value is not None], np.int64)
     try:
         held = span_columns.unpack_spans([value for value in held_values if value is not None])

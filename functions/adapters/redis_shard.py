@@ -18,7 +18,7 @@ from functions.core import shards as sharding
 from functions.core.errors import UnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import TypeAlias
 
     from functions.core.archive import ArchivedFile
@@ -190,6 +190,15 @@ class ShardStore:
     def spans(self, shard: int, users: Sequence[bytes]) -> list[bytes | None]:
         """Return the users' packed spans, in their order; None for a user without."""
         return self._fields(self.keys.spans(shard), users)
+
+    def spans_of(self, shard: int, users: Iterable[PackedArguments]) -> list[bytes | None]:
+        """Return the same of users whose ids are packed, at most `USERS_A_READ` in each pack."""
+        values: list[bytes | None] = []
+        with translated_errors():
+            for some in users:
+                held: Any = self._redis.execute_command("HMGET", self.keys.spans(shard), some)
+                values += held
+        return values
 
     def averages(self, shard: int, users: Sequence[bytes], merchant: str | None = None) -> list[bytes | None]:
         """Return the users' packed averages, in their order; None for a user without."""

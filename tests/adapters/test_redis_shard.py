@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from functions.adapters.redis_arguments import PackedArguments
 from functions.adapters.redis_shard import ENTRIES_A_READ, Change, Committed, ShardStore, Superseded
 from functions.adapters.redis_store import RedisStore, ShardBatch
 from functions.core.errors import MisconfiguredError, UnavailableError
@@ -127,6 +128,7 @@ def test_many_users_are_committed_and_read_in_bulk(store: ShardStore, append: Ca
     store.commit(change_of(store.ledger(0), upto, 1, spans={user: user for user in users}))
 
     assert [*users, None] == store.spans(0, [*users, b"nobody"])
+    assert [*users, None] == store.spans_of(0, [PackedArguments.of(users), PackedArguments.of([b"nobody"])])
 
 
 def test_the_version_changes_only_when_the_report_does(store: ShardStore, append: Callable[[int], str]) -> None:

@@ -66,6 +66,14 @@ def test_names_and_values_are_packed_as_arguments_alike(pairs: list[tuple[bytes,
         assert (pack.count, bytes(pack.resp)) == (alike.count, alike.resp)
 
 
+def test_names_are_packed_as_many_as_are_asked_for_at_once() -> None:
+    """The rest in the last pack; none make no pack that asks for nothing."""
+    names = pa.array([b"a", b"bb", b"c"], pa.large_binary())
+    packs = columns.pack_names(names, 2)
+    assert [[b"a", b"bb"], [b"c"]] == [pack.texts() for pack in packs]
+    assert columns.pack_names(names[:0], 2) == []
+
+
 ENTRY = pack_events(unpack_events(pack_events([Event(1, "u", "e", "f", None)])))
 
 

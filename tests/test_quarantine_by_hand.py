@@ -54,6 +54,7 @@ def environment(keyed: Settings, ingest: FunctionProcess) -> dict[str, str]:
     return {
         "FLYERTIME_REDIS_URL": keyed.redis_url,
         "FLYERTIME_NAMESPACE": keyed.namespace,
+        "FLYERTIME_SHARDS": str(keyed.shards),
         "FLYERTIME_INGEST_URL": ingest.url,
         "FLYERTIME_KEY": TOKEN,
     }

@@ -77,16 +77,17 @@ def _number(value: float) -> str:
 
 
 def _draw(kind: str, title: str, bars: Sequence[Bar], width_px: int, height_px: int, **options: Any) -> bytes:
+    values = [round(bar.value, _DIGITS) for bar in bars]
     chart = getattr(_pygal(), kind)(
         width=width_px, height=height_px, margin=4, spacing=6, show_legend=False, title=None,
         css=[], js=[], no_prefix=True, disable_xml_declaration=True, include_x_axis=True, min_scale=3, max_scale=6,
         rounded_bars=2, truncate_label=-1, print_values_position="top",
-        range=(0, max((bar.value for bar in bars), default=0) * _HEADROOM or 1),
+        range=(0, max(values, default=0) * _HEADROOM or 1),
         no_data_text="", formatter=_number,
         style=_pygal().style.Style(label_font_size=_FONT_PX, major_label_font_size=_FONT_PX), **options,
     )  # fmt: skip
     chart.x_labels = [_shortened(bar.label) for bar in bars]
-    chart.add("", [round(bar.value, _DIGITS) for bar in bars])
+    chart.add("", values)
     chart.add_xml_filter(lambda root: _cleaned(root, title, bars, "middle" if kind == "Bar" else "start"))
     return str(chart.render()).encode()
 

@@ -25,8 +25,9 @@ REFUSED = "status of 401"
 
 
 @pytest.fixture(scope="module")
-def url(filled: Settings, serve_function: ServeFunction) -> Iterator[str]:
-    """Address of a report that only its keys read."""
+def url(filled: Settings, pending: int, serve_function: ServeFunction) -> Iterator[str]:
+    """Address of a report that only its keys read; events are pending."""
+    assert pending
     lines = (ReadKey("all", sha256_of(ALL_KEY)).line, ReadKey("metro", sha256_of(MERCHANT_KEY), MERCHANT).line)
     environment = {"FLYERTIME_READ_AUTH": "keys", "FLYERTIME_READ_KEYS": " ".join(lines)}
     with serve_function("report", filled, **environment) as process:

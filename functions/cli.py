@@ -16,6 +16,7 @@ import click
 
 from functions import cli_history, cli_quarantine, cli_report
 from functions.cli_keys import keys
+from functions.cli_progress import Progress, events
 from functions.core.errors import FlyertimeError, UnavailableError
 
 if TYPE_CHECKING:
@@ -158,11 +159,10 @@ def replay(
     url = url or _stack_url("ingest")
     name = source or f"/flyertime/replay/{Path(getattr(file, 'name', '-')).name.strip('<>')}"
     pace = Pace(mode, batch, rate, senders, tries)
-    shown = _Counter("events")
-    summary = asyncio.run(
-        replay_events(read_events(file, name, record_format), url, pace, key=key, on_progress=shown.add)
-    )
-    shown.end()
+    with Progress(events) as progress:
+        summary = asyncio.run(
+            replay_events(read_events(file, name, record_format), url, pace, key=key, on_progress=progress.add)
+        )
     for verdict, count in sorted(summary.counts.items()):
         click.echo(f"{verdict:10} {count:>10,}")
     click.echo(f"{summary.requests:,} requests, {summary.retries:,} of them again, {summary.seconds:.1f} s")
@@ -243,24 +243,6 @@ def _settings() -> Settings:
 
     stack = {"FLYERTIME_REDIS_URL": _stack()["redis_url"]} if _stack() else {}
     return settings.parse({**stack, **os.environ})
-
-
-class _Counter:
-    """A number that counts up on a terminal; nothing where nobody looks."""
-
-    def __init__(self, unit: str) -> None:
-        self._unit = unit
-        self._count = 0
-        self._shown = sys.stderr.isatty()
-
-    def add(self, count: int) -> None:
-        self._count += count
-        if self._shown:
-            click.echo(f"\r{self._count:,} {self._unit}", nl=False, err=True)
-
-    def end(self) -> None:
-        if self._shown:
-            click.echo("\r\033[K", nl=False, err=True)
 
 
 cli_quarantine.add_to(main, _settings, lambda: _stack_url("ingest"))

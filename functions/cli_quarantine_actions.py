@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from functions.cli_progress import Progress, events
 from functions.local import redriving
 from functions.local.correcting import event_of, with_value, without_value
 from functions.local.quarantined import Operator, shown, told
@@ -78,15 +78,12 @@ async def fix(
 
 async def redrive(settings: Settings, choice: Choice, url: str, key: str | None, *, dry_run: bool) -> bool:
     """Send the entries of a choice to ingest, print what became of them; return whether nothing is left to send."""
-    progress = _Progress()
-    try:
+    with Progress(events) as progress:
         async with Operator(settings) as operator:
             redriven = await redriving.redrive(
                 operator, choice, url, key=key, dry_run=dry_run, say=progress.say, on_progress=progress.add
             )
             books = await operator.books()
-    finally:
-        progress.end()
     click.echo(_outcome(redriven))
     click.echo(f"in the quarantine: {books.events:,}, {books.fixed:,} of them corrected")
     return redriven.complete
@@ -96,27 +93,6 @@ async def discard(settings: Settings, choice: Choice) -> None:
     """Throw the entries of a choice away, and print how many these were."""
     async with Operator(settings) as operator:
         click.echo(f"{await operator.discard(choice):,} thrown away")
-
-
-class _Progress:
-    """A number that counts up on a terminal, and the lines about single events above it."""
-
-    def __init__(self) -> None:
-        self._count = 0
-        self._shown = sys.stderr.isatty()
-
-    def add(self, count: int) -> None:
-        self._count += count
-        if self._shown:
-            click.echo(f"\r{self._count:,} events", nl=False, err=True)
-
-    def say(self, line: str) -> None:
-        self.end()
-        click.echo(line, err=True)
-
-    def end(self) -> None:
-        if self._shown:
-            click.echo("\r\033[K", nl=False, err=True)
 
 
 def json_of(text: str) -> Any:

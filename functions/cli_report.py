@@ -10,6 +10,8 @@ from urllib.parse import quote
 
 import click
 
+from functions.cli_progress import Progress, megabytes
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -126,30 +128,10 @@ def _copy(url: str, query: dict[str, str], key: str | None, output: Path | None)
 
     if output is None and query["format"] in BINARY and sys.stdout.isatty():
         raise click.UsageError(f"{query['format']} is not for a terminal: give --output, or pipe it on")
-    progress = _Progress()
-    try:
+    with Progress(megabytes, beside_output=True) as progress:
         if output is None:
             copy(Question(url, query, key), sys.stdout.buffer, progress.add)
         else:
             save(Question(url, query, key), output, progress.add)
-    finally:
-        progress.end()
     if output is None and query["format"] == "json" and sys.stdout.isatty():
         click.echo()
-
-
-class _Progress:
-    """Bytes so far, on a terminal that does not show the answer itself."""
-
-    def __init__(self) -> None:
-        self._bytes = 0
-        self._shown = sys.stderr.isatty() and not sys.stdout.isatty()
-
-    def add(self, count: int) -> None:
-        self._bytes += count
-        if self._shown:
-            click.echo(f"\r{self._bytes / 1e6:,.1f} MB", nl=False, err=True)
-
-    def end(self) -> None:
-        if self._shown:
-            click.echo("\r\033[K", nl=False, err=True)

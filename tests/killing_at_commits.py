@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 ROOT: Final = Path(__file__).parent.parent
 _SCRIPT: Final = load_script("commit").text.encode()[:40]
 """How the script begins that stands in each commit's transaction, and in no other one."""
+_END_S: Final = 2.0
+"""A killed process has lost its connections after so long."""
 _EXEC: Final = b"*1\r\n$4\r\nEXEC\r\n"
 """How a transaction ends, in the store's protocol."""
 
@@ -73,7 +76,11 @@ class Commits:
 
 
 class Proxy:
-    """Between the job and the store: at the n-th step it stops, before it is sent on or after its reply has come."""
+    """Between the job and the store: at the n-th step it stops, before it is sent on or after its reply has come.
+
+    A job has several connections. What another one of them has under way at that moment is sent on only where whoever
+    sent it is still there afterwards: what a killed one has in the air is lost with it.
+    """
 
     def __init__(
         self,
@@ -113,14 +120,16 @@ class Proxy:
         """Pass commands on and replies back; at the step wanted, act."""
         hold = threading.Event()
         watch = self._new_watch()
+        in_the_air = not self.reached.is_set()
         threading.Thread(target=self._replies, args=[store, client, watch, hold], daemon=True).start()
         with suppress(OSError):
             while data := client.recv(65536):
-                wanted = False
-                if watch.sent(data):
-                    with self._lock:
-                        self._left -= 1
-                        wanted = self._left == 0
+                left = self._count() if watch.sent(data) else None
+                wanted = left == 0
+                if left is not None and left < 0 and in_the_air:
+                    if not self._outlives(client):
+                        break
+                    in_the_air = False
                 if wanted and self._moment == "before":
                     self._act(client, store)
                     return
@@ -128,6 +137,18 @@ class Proxy:
                     hold.set()
                 store.sendall(data)
         store.close()
+
+    def _count(self) -> int:
+        """Count a step; return how many are left to the one wanted."""
+        with self._lock:
+            self._left -= 1
+            return self._left
+
+    def _outlives(self, client: socket.socket) -> bool:
+        """Wait for the step wanted, and then a moment for the end of a connection; tell whether it goes on."""
+        self.reached.wait(_END_S)
+        ended, _, _ = select.select([client], [], [], _END_S)  # one that goes on waits for its reply and sends nothing
+        return not ended
 
     def _replies(self, store: socket.socket, client: socket.socket, watch: Watch, hold: threading.Event) -> None:
         with suppress(OSError):

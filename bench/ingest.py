@@ -10,7 +10,7 @@ from __future__ import annotations
 import statistics
 import tempfile
 from collections import defaultdict
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -21,10 +21,10 @@ from bench.serving import Served, processor_s, requests_a_second, resident_bytes
 from functions.local.valkey import EmbeddedValkey
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 CONNECTIONS: Final = 64
-BATCH_CONNECTIONS: Final = 8
+BATCH_CONNECTIONS: Final = 32
 BATCH_EVENTS: Final = 500
 
 _COMMON: Final = (
@@ -56,39 +56,58 @@ def run(rounds: int, seconds: int, parts: Sequence[str] = PARTS) -> None:
             _starts(Path(folder), rounds)
 
 
+@contextmanager
+def _fresh(
+    folder: Path, command: Sequence[str], environment: Mapping[str, str], path: str, body: bytes | None = None
+) -> Iterator[Served]:
+    """Serve a side with an empty store of its own: what is loaded earlier, or longer, leaves nothing to the next."""
+    with (
+        tempfile.TemporaryDirectory(dir=folder) as data,
+        EmbeddedValkey(Path(data)) as store,
+        served(command, {**_ingest_environment(store), **environment}, path, body=body) as server,
+    ):
+        yield server
+
+
 def _ingest_environment(store: EmbeddedValkey) -> dict[str, str]:
     return {"FUNCTION_TARGET": "ingest", "FLYERTIME_REDIS_URL": store.url, "FLYERTIME_WRITE_AUTH": "off"}
 
 
 def _rates(folder: Path, rounds: int, seconds: int) -> None:
     loads = defaultdict[str, list[_Load]](list)
-    with ExitStack() as stack:
-        ours, theirs, least = (
-            stack.enter_context(EmbeddedValkey(folder / name)) for name in ("ours", "theirs", "least")
-        )
-        common = {
-            name: stack.enter_context(served(_COMMON, {"FLYERTIME_REDIS_URL": theirs.url, **environment}))
-            for name, environment in _COMMON_CONFIGURATIONS.items()
-        }
-        ingest = stack.enter_context(served(_INGEST, _ingest_environment(ours), "/healthz"))
-        empty = stack.enter_context(served(_EMPTY, {}))
-        floor = stack.enter_context(served(_FLOOR, {"FLYERTIME_REDIS_URL": least.url}, body=b"[]"))
-        for _ in range(rounds):
-            for side, server in (*common.items(), ("empty", empty), ("ingest", ingest)):
-                loads[side].append(_load(server, "single", CONNECTIONS, seconds))
-            for side, server, script, prefer in (
-                ("batch", ingest, "batch", None),
-                ("batch_minimal", ingest, "batch", "return=minimal"),
-                ("list_minimal", ingest, "list", "return=minimal"),
-                ("floor", floor, "batch", None),
-            ):
-                batches = _load(server, script, BATCH_CONNECTIONS, seconds, prefer)
-                loads[side].append(_Load(batches.per_s * BATCH_EVENTS, batches.processor_us / BATCH_EVENTS))
+
+    def single(side: str, command: Sequence[str], environment: Mapping[str, str], path: str = "/") -> None:
+        with _fresh(folder, command, environment, path) as server:
+            loads[side].append(_load(server, "single", CONNECTIONS, seconds))
+
+    def batches(
+        side: str,
+        command: Sequence[str] = _INGEST,
+        *,
+        script: str = "batch",
+        prefer: str | None = None,
+        body: bytes | None = None,
+        filled: str | None = None,
+    ) -> None:
+        with _fresh(folder, command, {}, "/" if body else "/healthz", body) as server:
+            for name in (side, filled) if filled else (side,):
+                load = _load(server, script, BATCH_CONNECTIONS, seconds, prefer)
+                loads[name].append(_Load(load.per_s * BATCH_EVENTS, load.processor_us / BATCH_EVENTS))
+
+    for _ in range(rounds):
+        for name, environment in _COMMON_CONFIGURATIONS.items():
+            single(name, _COMMON, environment)
+        single("empty", _EMPTY, {})
+        single("ingest", _INGEST, {}, "/healthz")
+        batches("batch", filled="batch_filled")
+        batches("batch_minimal", prefer="return=minimal")
+        batches("list_minimal", script="list", prefer="return=minimal")
+        batches("floor", _FLOOR, body=b"[]")
     rate = {side: statistics.median(load.per_s for load in some) for side, some in loads.items()}
     cost_us = {side: statistics.median(load.processor_us for load in some) for side, some in loads.items()}
-    configuration = max(common, key=lambda name: rate[name])
+    configuration = max(_COMMON_CONFIGURATIONS, key=lambda name: rate[name])
     rate["common"], cost_us["common"] = rate[configuration], cost_us[configuration]
-    common_rates = {name: round(rate[name]) for name in common}
+    common_rates = {name: round(rate[name]) for name in _COMMON_CONFIGURATIONS}
     told = {"common_configuration": configuration, "common_configurations_per_s": common_rates, "rounds": rounds}
     print_measured(
         "ingest_single_vs_default", rate["ingest"] / rate["common"], "ratio",
@@ -100,7 +119,8 @@ def _rates(folder: Path, rounds: int, seconds: int) -> None:
         "ingest_batch_vs_default", rate["batch"] / rate["common"], "ratio",
         ingest_events_per_s=rate["batch"], ingest_minimal_replies_events_per_s=rate["batch_minimal"],
         ingest_list_in_one_event_events_per_s=rate["list_minimal"],
-        default_events_per_s=rate["common"], batch_events=BATCH_EVENTS,
+        ingest_on_a_filled_store_events_per_s=rate["batch_filled"],
+        default_events_per_s=rate["common"], batch_events=BATCH_EVENTS, connections=BATCH_CONNECTIONS,
         ingest_processor_us=cost_us["batch"], ingest_minimal_replies_processor_us=cost_us["batch_minimal"],
         ingest_list_in_one_event_processor_us=cost_us["list_minimal"],
         processor_ratio=cost_us["common"] / cost_us["batch"],

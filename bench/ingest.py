@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 CONNECTIONS: Final = 64
-BATCH_CONNECTIONS: Final = 32
+BATCH_CONNECTIONS: Final = 16
 BATCH_EVENTS: Final = 500
 
 _COMMON: Final = (

@@ -185,7 +185,7 @@ def status(shards: bool, url: str | None) -> None:
 
     ledgers, runs = asyncio.run(state_of(_settings()))
     quarantined = asyncio.run(books_of(_settings())).events
-    click.echo(ledger_table(ledgers, each_shard=shards))
+    click.echo(ledger_table(ledgers, each_shard=shards) if ledgers else "   nothing has been received so far")
     click.echo()
     click.echo(runs_table(runs[:5]) if runs else "   no run so far")
     if quarantined:

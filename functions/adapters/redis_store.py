@@ -87,6 +87,11 @@ class RedisStore:
         """Close all connections."""
         await self._redis.aclose()
 
+    async def is_new(self) -> bool:
+        """Tell whether nothing has come to the store yet, not even its number of shards."""
+        with translated_errors():
+            return not await self._redis.exists(self.keys.layout)
+
     async def shards(self) -> int:
         """Return the number of shards, fixing it where the store is new.
 

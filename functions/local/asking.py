@@ -60,9 +60,11 @@ def _answer(method: str, url: str, **arguments: Any) -> httpx2.Response:
 
 
 async def state_of(settings: Settings) -> tuple[list[ShardLedger], list[dict[str, str]]]:
-    """Return every shard's books, and what the last runs did."""
+    """Return every shard's books, and what the last runs did; neither where the store is new, and it stays so."""
     store = RedisStore(settings)
     try:
+        if await store.is_new():
+            return [], []
         return await store.ledgers(), await store.runs()
     finally:
         await store.close()

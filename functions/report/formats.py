@@ -51,17 +51,17 @@ FORMATS: Final = {
             "ndjson", "application/x-ndjson", JsonLines,
             ("application/ndjson", "application/jsonl", "application/x-jsonlines"),
         ),
-        Format("csv", "text/csv; charset=utf-8; header=present", Csv, ("text/csv",)),
-        Format(
-            "arrow", "application/vnd.apache.arrow.stream", _arrow, ("application/vnd.apache.arrow.stream",),
-        ),
+        Format("csv", "text/csv; charset=utf-8; header=present", Csv),
+        Format("arrow", "application/vnd.apache.arrow.stream", _arrow),
         Format(
             "parquet", "application/vnd.apache.parquet", _parquet, ("application/x-parquet",), packs_itself=True
         ),
     )
 }  # fmt: skip
 
-_BY_TYPE: Final = {media_type: each for each in FORMATS.values() for media_type in (each.media_type, *each.accepted)}
+_BY_TYPE: Final = {
+    media_type: each for each in FORMATS.values() for media_type in (each.media_type.partition(";")[0], *each.accepted)
+}
 HTML: Final = "text/html"
 
 

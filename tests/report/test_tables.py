@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
+from functions.core.report_columns import MERCHANT_COLUMNS, USER_COLUMNS
 from functions.core.shards import shard_of
 from functions.core.timestamps import format_us
 
@@ -101,6 +102,18 @@ def test_filters_and_orders(report: httpx2.Client, put: Put, query: str, wanted:
 
     found = ids(answer.json())
     assert list(wanted) == (found if "sort" in query else sorted(found))
+
+
+@pytest.mark.parametrize("limit", ["", "&limit=2", "&limit=50"])
+def test_who_has_no_value_comes_last_in_either_order(report: httpx2.Client, put: Put, limit: str) -> None:
+    """By id among themselves, and on whatever page they are."""
+    closes = {"a": (0, 0), "b": (2 * HOUR_S, 1), "c": (0, 0), "d": (HOUR_S, 1), "e": (0, 0)}
+    put({name: (9 * HOUR_S, 2, 0, 1, *closed, 0) for name, closed in closes.items()})
+
+    for sort, wanted in (("avg_open_to_close_hours", "dbace"), ("-avg_open_to_close_hours", "bdace")):
+        url = f"/?sort={sort}{limit}"
+        rows = [row for page in pages(report, url) for row in page["rows"]] if limit else report.get(url).json()
+        assert list(wanted) == ids(rows)
 
 
 def test_fields_choose_the_columns(report: httpx2.Client, put: Put) -> None:
@@ -269,26 +282,54 @@ def test_every_format_has_the_same_rows(report: httpx2.Client, put: Put, name: s
             assert wanted == rows
 
 
-@pytest.mark.parametrize("name", FORMATS)
-def test_an_empty_table_has_the_columns_too(report: httpx2.Client, name: str) -> None:
-    """So that who reads it on a schedule has one schema."""
-    answer = report.get(f"/?fields=all&format={name}")
-    columns = ["user_id", FIELD, "sessions", "total_seconds", "first_seen", "last_seen", "avg_open_to_close_hours",
-               "closed_sessions", "unclosed_opens"]  # fmt: skip
+def schema_of(answer: httpx2.Response) -> list[tuple[str, str]]:
+    """Return columns by name and type, as a format has them that says them."""
+    kind = answer.headers["content-type"].partition(";")[0]
+    if kind == "text/csv":
+        return [(name, "") for name in answer.text.partition("\r\n")[0].split(",")]
+    arrow = kind == "application/vnd.apache.arrow.stream"
+    schema = pa.ipc.open_stream(answer.content).schema if arrow else pq.read_schema(io.BytesIO(answer.content))
+    return [(field.name, str(field.type)) for field in schema]
 
-    assert [] == read_rows(answer)
-    if name == "csv":
-        assert ",".join(columns) + "\r\n" == answer.text
-    elif name == "arrow":
-        assert columns == pa.ipc.open_stream(answer.content).schema.names
-    elif name == "parquet":
-        assert columns == pq.read_schema(io.BytesIO(answer.content)).names
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize(
+    ("path", "query"),
+    [("/", ""), ("/", "fields=all"), ("/", "fields=all&limit=5"), ("/", "fields=all&sort=-hours"), ("/merchants", "")],
+)
+def test_an_empty_table_has_the_columns_too(report: httpx2.Client, put: Put, name: str, path: str, query: str) -> None:
+    """So that who reads it on a schedule has one schema, by names and by types, whether or not there are rows."""
+    empty = report.get(f"{path}?{query}&format={name}")
+    put({"a": (HOUR_S, 2)}, {"m": {"a": (HOUR_S, 2)}})
+    filled = report.get(f"{path}?{query}&format={name}")
+    columns = (MERCHANT_COLUMNS if path == "/merchants" else USER_COLUMNS)[: None if query or path != "/" else 2]
+
+    if name == "json":
+        assert [] == (empty.json()["rows"] if "limit" in query else empty.json())
+    elif name == "ndjson":
+        assert b"" == empty.content
+    else:
+        assert [] == read_rows(empty)
+        assert schema_of(empty) == schema_of(filled)
+        assert [column.name for column in columns] == [name for name, _ in schema_of(empty)]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_filter_that_leaves_nobody_leaves_the_columns(report: httpx2.Client, put: Put, name: str) -> None:
+    """Also of a merchant's table, and where slices of a large one come to nothing."""
+    put({}, {"m": {f"u{number}": (HOUR_S, 2) for number in range(5_000)}})
+    none = report.get(f"/merchants/m?fields=all&min_sessions=3&format={name}")
+
+    assert [] == read_rows(none)
+    if name not in {"json", "ndjson"}:
+        assert [column.name for column in USER_COLUMNS] == [name for name, _ in schema_of(none)]
 
 
 def test_who_takes_no_format_that_there_is_is_told(report: httpx2.Client) -> None:
     """With a 406; what a browser or a library sends is taken."""
     assert 406 == report.get("/", headers={"accept": "image/png"}).status_code
-    assert 406 == report.get("/", headers={"accept": "application/json;q=0"}).status_code
+    for accept in ("application/json;q=0", "text/*, text/csv;q=0", "*/*;q=0"):
+        assert 406 == report.get("/?fields=user_id", headers={"accept": accept}).status_code, accept
     for accept in ("*/*", "text/csv;q=0.1, application/json", "application/*", "", "image/png, */*;q=0.1"):
         assert "application/json" == report.get("/", headers={"accept": accept}).headers["content-type"]
 
@@ -304,6 +345,9 @@ def test_a_spreadsheet_calculates_nothing_in_csv(report: httpx2.Client, put: Put
     assert {("'" + user if user[:1] in "=+-@\t\N{FULLWIDTH EQUALS SIGN}" and user else user): count
             for user, count in users.items()} == rows  # fmt: skip
     assert answer.content.endswith(b"\r\n")
+    assert b'\r\n"",9\r\n' in answer.content, "a text, if an empty one: no value at all has no quotes"
+    unknown = report.get("/?format=csv&fields=user_id,avg_open_to_close_hours&prefix=a").content
+    assert unknown.endswith(b'"a,b",\r\n')
 
 
 def test_a_summary_says_how_users_are_spread(report: httpx2.Client, put: Put) -> None:

@@ -34,8 +34,18 @@ class PageFile:
 
     media_type: str
     plain: bytes
+    digest: str
     gzipped: bytes
-    etag: str
+
+    @property
+    def etag(self) -> str:
+        """The tag of the file as it is."""
+        return f'"page-{self.digest}"'
+
+    @property
+    def gzipped_etag(self) -> str:
+        """The tag of the file packed, which is another representation."""
+        return f'"page-{self.digest}-gzip"'
 
 
 @cache
@@ -64,6 +74,6 @@ def _sent(name: str, content: bytes) -> PageFile:
     return PageFile(
         media_type=_MEDIA_TYPES[name.rpartition(".")[2]],
         plain=plain,
+        digest=hashlib.sha256(plain).hexdigest()[:20],
         gzipped=gzip.compress(plain, 9, mtime=0),
-        etag=f'"page-{hashlib.sha256(plain).hexdigest()[:20]}"',
     )

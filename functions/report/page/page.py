@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from functions.adapters import bodies, web
 from functions.core.errors import RequestRefusedError
+from functions.core.negotiation import preferred_coding
 from functions.core.report import matches
 from functions.report.page import charts
 from functions.report.page.files import HOME, page_files, version
@@ -87,11 +88,13 @@ async def reply(request: Request, name: str) -> Response:
 def _file(request: Request, name: str, *, vary: str) -> Response:
     file = page_files()[name]
     current = name != HOME and request.query_params.get("v") == version()
-    headers = {**_SECURITY, "etag": file.etag, "vary": vary, "cache-control": _FOR_GOOD if current else "no-cache"}
+    packed = preferred_coding(request.headers.get("accept-encoding"), ("gzip",)) is not None
+    etag = file.gzipped_etag if packed else file.etag  # a strong tag is of the bytes that are sent
+    headers = {**_SECURITY, "etag": etag, "vary": vary, "cache-control": _FOR_GOOD if current else "no-cache"}
     condition = request.headers.get("if-none-match")
-    if condition and matches(file.etag, condition):
+    if condition and matches(etag, condition):
         return Response(status_code=304, headers=headers)
-    if "gzip" in request.headers.get("accept-encoding", "").lower():
+    if packed:
         return Response(file.gzipped, media_type=file.media_type, headers={**headers, "content-encoding": "gzip"})
     return Response(file.plain, media_type=file.media_type, headers=headers)
 

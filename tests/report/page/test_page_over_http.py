@@ -74,6 +74,25 @@ def test_what_may_change_is_asked_for_again_and_answered_in_short(client: httpx2
     assert (kept, 304, b"") == (first.headers["cache-control"], again.status_code, again.content)
 
 
+@pytest.mark.parametrize("path", ["/", "/page/app.js"])
+def test_a_file_is_packed_for_who_takes_that_under_a_tag_of_its_own(client: httpx2.Client, path: str) -> None:
+    """A strong tag is of the bytes that are sent; who refuses gzip by name gets none."""
+    packed, plain, refused = (
+        client.get(path, headers={"accept": BROWSER, "accept-encoding": coding})
+        for coding in ("br, gzip", "identity", "gzip;q=0")
+    )
+
+    assert ["gzip", None, None] == [reply.headers.get("content-encoding") for reply in (packed, plain, refused)]
+    assert packed.text == plain.text == refused.text
+    assert packed.headers["etag"] != plain.headers["etag"] == refused.headers["etag"]
+    for coding, etag, status in (
+        ("gzip", packed.headers["etag"], 304), ("gzip", plain.headers["etag"], 200),
+        ("identity", plain.headers["etag"], 304), ("identity", packed.headers["etag"], 200),
+    ):  # fmt: skip
+        headers = {"accept": BROWSER, "accept-encoding": coding, "if-none-match": etag}
+        assert status == client.get(path, headers=headers).status_code
+
+
 def test_a_file_of_this_version_is_kept_for_good(client: httpx2.Client) -> None:
     """And one of another version, which an old page may ask for while it is being replaced, is not."""
     current, other = (client.get("/page/app.js", params={"v": v}).headers for v in (version(), "older"))

@@ -19,7 +19,7 @@ from functions.core.negotiation import preferred_coding
 from functions.core.report import etag_of, matches, row_of
 from functions.core.report_columns import DEFAULT_FIELDS, MERCHANT_COLUMNS
 from functions.core.report_freshness import freshness_of
-from functions.core.report_query import EVENT_PARAMETERS, format_of, parameters_of, table_query
+from functions.core.report_query import EVENT_PARAMETERS, KEY_PARAMETERS, format_of, parameters_of, table_query
 from functions.core.report_rows import rows_of_users
 from functions.report.events import answer_data, report_request
 from functions.report.formats import FORMATS, JSON, format_for, wants_page
@@ -203,12 +203,14 @@ class ReportHandler:
 
     async def _event(self, request: Request) -> Response:
         """Answer a request for a report that comes as a CloudEvent with another one."""
-        reader = await self._admitted(request, _pairs_of(request))
+        pairs = _pairs_of(request)
+        reader = await self._admitted(request, pairs)
+        parameters_of(pairs, KEY_PARAMETERS)
         body = await read_body(request, self._settings.max_body_bytes, self._settings.body_timeout_s)
         wanted = report_request(cloud_events.decode(request.headers, body))
         view = view_of(reader, wanted.merchant, self._settings.pseudonym_secret)
         query = table_query(parameters_of(wanted.parameters.items(), EVENT_PARAMETERS))
-        await self._waiting.wait(request.headers)
+        waited = await self._waiting.wait(request.headers)
         state = await self._store.state(view.merchant)
         fresh = self._standing_of(state, view).fresh
         if wanted.rows and query.limit is not None:
@@ -225,7 +227,7 @@ class ReportHandler:
             data,
             event_id=f"{wanted.event_id}-answered",
         )
-        return Response(event, headers={**web.NO_STORE, **headers})
+        return Response(event, headers={**web.NO_STORE, **fresh.headers(), **waited, **headers})
 
     async def _read_state(self, asked: Asked, *, merchants: bool = False, recently: bool = False) -> None:
         if recently:
@@ -235,7 +237,10 @@ class ReportHandler:
         asked.standing = self._standing_of(state, asked.view)
         self._kernels.prepare(asked.standing.users)
         if asked.view.merchant is not None and not asked.view.bound and not asked.standing.users:
-            raise RequestRefusedError("no_such_merchant", "this merchant has no flyer in the report", status=404)
+            raise RequestRefusedError(
+                "no_such_merchant", "this merchant has no flyer in the report", status=404,
+                headers=asked.fresh.headers(),
+            )  # fmt: skip
 
     def _standing_of(self, state: StoreState, view: View) -> Standing:
         known = self._standing
@@ -272,7 +277,8 @@ class ReportHandler:
         value = await self._value_of_user(asked, asked.parts["user_id"])
         row = None if value is None else row_of(user_id, value)
         if row is None or value is None:
-            return web.problem_reply(404, "no_such_user", "this user has no two events on one flyer in the report")
+            detail = "this user has no two events on one flyer in the report"
+            return web.problem_reply(404, "no_such_user", detail, asked.fresh.headers())  # which may be still to come
         if asked.format is JSON and query.fields == DEFAULT_FIELDS:
             body = msgspec.json.encode(row)
         else:

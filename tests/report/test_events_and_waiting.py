@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 import httpx2
@@ -24,6 +25,7 @@ from tests.event_sink import Sink
 if TYPE_CHECKING:
     import redis
 
+    from functions.core.ledger import ShardLedger
     from functions.core.settings import Settings
     from tests.conftest import ServeFunction
     from tests.report.conftest import Put
@@ -51,6 +53,14 @@ def test_an_event_is_answered_with_the_summary_and_where_the_rows_are(
     assert 2 == event.data["summary"]["users"]
     assert {"complete_through", "pending_events", "last_run", "next_run_by"} <= event.data.keys()
     assert ["b"] == [row["user_id"] for row in report.get(event.data["link"]).json()]
+
+
+def test_an_event_that_says_no_limit_gets_a_thousand_rows(report: httpx2.Client, put: Put) -> None:
+    """And the way to the others, which the same limit holds for."""
+    put({f"u{number}": (HOUR_S, 1) for number in range(1001)})
+    data = from_http(*parts(ask(report, {"rows": True}))).data
+
+    assert (1000, 1) == (len(data["rows"]), len(report.get(data["next"]).json()["rows"]))
 
 
 def test_an_event_may_ask_for_the_rows(report: httpx2.Client, put: Put) -> None:
@@ -85,6 +95,15 @@ def test_an_event_that_asks_wrongly_is_refused(report: httpx2.Client, data: obje
     answer = ask(report, data)
 
     assert (400, code) == (answer.status_code, answer.json()["code"])
+
+
+def test_an_event_s_address_takes_the_key_and_nothing_else(report: httpx2.Client) -> None:
+    """What is asked stands in the event; in the address it would be overlooked."""
+    head, body = to_structured(CloudEvent({"type": event_types.REPORT_REQUESTED, "source": "/p", "id": "1"}, {}))
+
+    assert 200 == report.post("/?key=x", headers=head, content=body).status_code
+    refused = report.post("/?min_sessions=2", headers=head, content=body)
+    assert (400, "unknown_parameter") == (refused.status_code, refused.json()["code"])
 
 
 def test_events_show_no_more_than_the_key_allows(
@@ -130,13 +149,56 @@ def test_freshness_is_told_everywhere(report: httpx2.Client, report_settings: Se
             assert "1" == each.headers["flyertime-pending-events"], path
             assert each.headers["flyertime-complete-through"] < each.headers["flyertime-next-run-by"]
         assert (200, 304) == (answer.status_code, again.status_code)
-        assert answer.headers["last-modified"].endswith("GMT")
+        changed_us = max(shard.version for shard in books(report_settings))
+        assert parsedate_to_datetime(answer.headers["last-modified"]).timestamp() == changed_us // 1_000_000
+        assert {"private", "no-cache"} == {*answer.headers["cache-control"].split(", ")}
+        assert {"accept", "accept-encoding", "authorization"} == {*answer.headers["vary"].split(", ")}
+    for path in ("/users/nobody", "/merchants/nobody", "/merchants/nobody/summary"):
+        none = report.get(path)
+        assert (404, "1") == (none.status_code, none.headers["flyertime-pending-events"]), "it may still come"
+    event = ask(report, {})
+    assert "1" == event.headers["flyertime-pending-events"]
     body = report.get("/summary").json()["freshness"]
     page = report.get("/?limit=1").json()
 
     assert (1, body["complete_through"]) == (page["pending_events"], page["complete_through"])
     assert (1, None) == (body["pending_events"], body["last_run"])
     assert body["next_run_by"] > body["complete_through"]
+
+
+def books(settings: Settings) -> list[ShardLedger]:
+    """Return the shards' books."""
+    store = ShardStore(settings)
+    ledgers = [store.ledger(shard) for shard in range(settings.shards or 0)]
+    store.close()
+    return ledgers
+
+
+@pytest.mark.parametrize("state", ["succeeded", "failed"])
+def test_the_last_run_is_told_everywhere(
+    report: httpx2.Client, report_settings: Settings, put: Put, state: str
+) -> None:
+    """When it ended and how, in headers and in the body of summaries; no next run where nothing waits for one."""
+    put({"a": (HOUR_S, 1)}, {"m": {"a": (HOUR_S, 1)}})
+    store = ShardStore(report_settings)
+    run = {
+        "run": "r1", "state": state, "events": "7", "error": "",
+        "started_at": "2026-03-02T08:00:00Z", "ended_at": "2026-03-02T08:00:30Z",
+    }  # fmt: skip
+    store.record_run(run)
+    store.close()
+    for path in ("/", "/?limit=1", "/users/a", "/merchants", "/merchants/m", "/summary", "/merchants/m/summary"):
+        answer = report.get(path)
+        again = report.get(path, headers={"if-none-match": answer.headers["etag"]})
+        for each in (answer, again):
+            told = (each.headers["flyertime-last-run"], each.headers["flyertime-last-run-state"])
+            assert ("2026-03-02T08:00:30Z", state) == told
+            assert ("0", None) == tuple(map(each.headers.get, ("flyertime-pending-events", "flyertime-next-run-by")))
+        if path.endswith("summary"):
+            shown = answer.json()["freshness"]
+            assert {**{name: run[name] for name in run if name not in {"error", "events"}}, "events": 7} == shown[
+                "last_run"
+            ]
 
 
 def test_a_reader_may_wait_for_what_is_pending(
@@ -154,6 +216,14 @@ def test_a_reader_may_wait_for_what_is_pending(
         store.close()
 
     soon = {"FLYERTIME_READER_FLUSH_INTERVAL_S": "0"}
+    hasty = {**soon, "FLYERTIME_MAX_WAIT_S": "1"}
+    with serve_function("report", report_settings, **hasty) as process:
+        capped = httpx2.get(process.url, headers={"prefer": "wait=20"}, timeout=10, trust_env=False)
+        with httpx2.Client(base_url=process.url, trust_env=False) as client:
+            event = ask(client, {}, prefer="wait=20")
+    for answer in (capped, event):
+        told = (answer.headers["preference-applied"], answer.headers["flyertime-folded"])
+        assert ("wait=1", "false") == told, "no longer than the setting allows"
     with Sink() as sink, serve_function("report", report_settings, K_SINK=sink.url, **soon) as process:
         late = httpx2.get(process.url, headers={"prefer": "wait=1"}, timeout=30, trust_env=False)
         timer = threading.Timer(0.5, fold)

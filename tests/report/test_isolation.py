@@ -22,6 +22,7 @@ from functions.core.access import sha256_of
 from functions.core.event_types import REPORT_REQUESTED
 from functions.core.events import Event
 from functions.core.packing import pack_events
+from functions.core.pseudonyms import Pseudonyms, is_pseudonym
 from functions.core.read_access import ReadKey
 from functions.core.report_query import FORMATS
 from functions.core.shards import Keys, shard_of
@@ -204,6 +205,8 @@ def test_an_etag_of_one_view_fits_no_other(filled: httpx2.Client, route: Route, 
         path = paths(route, KEYS[mine] or MERCHANTS[0])
         answer = filled.get(path, params=query, headers={**bearer(mine), "if-none-match": tags[other]})
         assert 200 == answer.status_code, "a tag tells that two views are the same"
+        own = filled.get(path, params=query, headers={**bearer(mine), "if-none-match": tags[mine]})
+        assert (304, b"") == (own.status_code, own.content)
     assert len(KEYS) == len(set(tags.values()))
 
 
@@ -381,6 +384,59 @@ def test_pseudonyms_hide_ids_and_their_order(
     assert not any("user-of" in name for names in merchants for name in names)
     assert sorted(seen[ACME]) == seen[ACME] == [row["user_id"] for row in pages["rows"] + rest["rows"]]
     assert seen[ACME][0] == one["user_id"]
+
+
+@pytest.fixture(scope="module")
+def hidden(serve_function: ServeFunction, report_settings: Settings) -> Iterator[httpx2.Client]:
+    """A client of a report that asks for keys, and shows merchants pseudonyms, and no group of fewer than eight."""
+    settings = dataclasses.replace(report_settings, read_keys=LINES)
+    secret = {"FLYERTIME_PSEUDONYM_SECRET": "a secret", "FLYERTIME_MIN_GROUP_USERS": "8"}
+    with (
+        serve_function("report", settings, **secret) as process,
+        httpx2.Client(base_url=process.url, trust_env=False, timeout=30) as client,
+    ):
+        yield client
+
+
+@pytest.mark.parametrize(("route", "query"), [case for case in CASES if case.values[0].answer not in OPEN])  # type: ignore[union-attr]
+def test_no_id_and_no_small_group_is_in_any_answer(
+    hidden: httpx2.Client, filled: httpx2.Client, route: Route, query: dict[str, str]
+) -> None:
+    """Of any route, in any format, with any filter, order and page: pseudonyms alone, and no number of six users."""
+    assert 200 == filled.get("/", headers=bearer(ALL)).status_code
+    for merchant, token in TOKENS.items():
+        pseudonyms = Pseudonyms("a secret", merchant)
+        shown = pseudonyms.of(b"shared").decode()
+        assert 404 == hidden.get(paths(route, merchant), params=query, headers=bearer(token)).status_code or (
+            route.answer is not Answer.USER
+        )
+        answer = hidden.get(paths(route, merchant, shown), params=query, headers=bearer(token))
+        said = text_of(answer)
+        assert 200 == answer.status_code, answer.text
+        assert "user-of" not in said
+        assert "shared" not in said
+        if route.answer is Answer.USER:
+            assert shown in said
+        if route.answer is Answer.USERS and query.keys() <= {"format"}:
+            assert shown in said
+        if route.answer is Answer.SUMMARY:
+            assert (None, None, []) == tuple(answer.json()[name] for name in ("users", "sessions", "histogram"))
+        if route.answer is Answer.MERCHANTS and query in ({}, {"format": "json"}):
+            assert [merchant, *[None] * 6] == [*answer.json()[0].values()]
+        if route.answer is Answer.MERCHANTS and query == {"format": "csv"}:
+            assert answer.text.endswith(",,,,,,\r\n")
+
+
+def test_an_event_shows_no_id_and_no_small_group(hidden: httpx2.Client, filled: httpx2.Client) -> None:
+    """What is true of addresses is true of events."""
+    assert 200 == filled.get("/", headers=bearer(ALL)).status_code
+    said = {name: answer for name, answer in all_answers(hidden, ACME) if name.startswith("event")}
+    rows = said["event-True"].json()["data"]["rows"]
+
+    assert {"event-False", "event-True"} == said.keys()
+    assert (None, []) == tuple(said["event-False"].json()["data"]["summary"][name] for name in ("users", "histogram"))
+    assert 6 == len(rows)
+    assert all(is_pseudonym(row["user_id"]) for row in rows)
 
 
 def get(client: httpx2.Client, path: str, token: str) -> Any:

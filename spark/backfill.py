@@ -42,6 +42,8 @@ logger = logging.getLogger("flyertime.backfill")
 
 _KEPT: Final = ("rows", "rejected", "rows_rejected", "flyer_events", "users", "rejects")
 """What stays on record."""
+_CUTS_OFF: Final = "org.apache.spark.sql.execution.adaptive.AQEPropagateEmptyRelation"
+"""Where no row comes to a shard, this rule cuts off what observes the rows, which would then be waited for for ever."""
 SPAN_COLUMNS: Final = ("user_id", "flyer_id", "merchant_id", "first_us", "last_us", "events", "is_close")
 _DONE: Final = pa.schema([(name, pa.int64()) for name in ("shard", "events", "users", "commits", "superseded")])
 _DONE_SCHEMA: Final = ", ".join(f"{name} long" for name in _DONE.names)
@@ -119,6 +121,8 @@ def backfill(
     columns = columns_from(source.columns)
     spark = spark.newSession()
     spark.conf.set("spark.sql.session.timeZone", "UTC")
+    spark.conf.set("spark.sql.sources.partitionColumnTypeInference.enabled", "false")  # a merchant 007 is no 7
+    spark.conf.set("spark.sql.adaptive.optimizer.excludedRules", _CUTS_OFF)
     store = HistoryStore(settings)
     try:
         store.lay_out()

@@ -156,6 +156,76 @@ def test_rows_that_are_no_events_go_to_a_folder_with_their_faults(
     assert ["{no json"] == [row["_corrupt_record"] for row in kept if row["faults"] == "not_a_record"]
 
 
+BAD = ["{no json"]
+OTHERS = [json.dumps({**row, "event": "list_open"}) for row in rows_of(EVENTS[:9])]
+
+
+@pytest.mark.parametrize(("lines", "rejected"), [([], 0), (BAD, 1), (OTHERS, 0)], ids=["empty", "bad", "others"])
+def test_history_without_flyer_events_comes_to_its_end(
+    spark: SparkSession, settings: Settings, tmp_path: Path, lines: list[str], rejected: int
+) -> None:
+    """Nothing is merged, and the rows are counted all the same."""
+    (tmp_path / "in.json").write_text("".join(f"{line}\n" for line in lines))
+    done = count(spark, settings, Source(str(tmp_path / "in.json"), "json"))
+
+    assert (len(lines), rejected, 0, 0) == (done.rows, done.rows_rejected, done.flyer_events, done.commits)
+
+
+def test_a_backfill_killed_after_its_last_commit_comes_to_its_end(
+    spark: SparkSession,
+    settings: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    read_report: Callable[[Settings], dict[str, float]],
+    plain_report: Callable[[Iterable[Event]], dict[str, float]],
+) -> None:
+    """Before it is put on record as done: the next start counts nothing more, and says so."""
+
+    class KilledError(Exception):
+        pass
+
+    def killed(*_: Any) -> None:
+        raise KilledError
+
+    source = write(tmp_path, "csv")
+    with monkeypatch.context() as patch:
+        patch.setattr(HistoryStore, "update_backfill", killed)
+        with pytest.raises(KilledError):
+            count(spark, settings, source)
+    done = count(spark, settings, source)
+
+    assert (400, 0, 0, False) == (done.rows, done.flyer_events, done.commits, done.was_done)
+    assert plain_report(EVENTS) == read_report(settings)
+
+
+@pytest.mark.parametrize("kind", ["json", "csv", "parquet"])
+def test_what_the_names_of_folders_say_is_text(
+    spark: SparkSession, settings: Settings, tmp_path: Path, kind: str
+) -> None:
+    """As any other field is, though it looks like a number; compressed files of every kind."""
+    merchants = ["007", "1.50", "m n"]
+    for number, merchant in enumerate(merchants):
+        folder = tmp_path / "day=2023-11-14" / f"merchant_id={merchant}"
+        folder.mkdir(parents=True)
+        rows = [{name: row[name] for name in NAMES[:-1]} for row in rows_of(EVENTS[number:100:5])]
+        if kind == "json":
+            with gzip.open(folder / "part.json.gz", "wt") as file:
+                file.writelines(f"{json.dumps(row)}\n" for row in rows)
+        elif kind == "csv":
+            with gzip.open(folder / "part.csv.gz", "wt", newline="") as file:
+                writer = csv.DictWriter(file, NAMES[:-1])
+                writer.writeheader()
+                writer.writerows(rows)
+        else:
+            pq.write_table(pa.Table.from_pylist(rows), folder / "part.parquet", compression="snappy")
+    done = count(spark, dataclasses.replace(settings, shards=1), Source(str(tmp_path), kind))
+    store = ReshardingStore(settings)
+
+    assert (60, 0) == (done.rows, done.rows_rejected)
+    assert merchants == store.merchants_of(store.keys, 0)
+    store.close()
+
+
 def test_an_input_that_has_changed_since_is_told(spark: SparkSession, settings: Settings, tmp_path: Path) -> None:
     """Under one id there is one input; what else is wrong with it is told in a line too."""
     source = write(tmp_path, "csv")

@@ -64,8 +64,9 @@ def add_to(group: click.Group, url_of_stack: Callable[[], str]) -> None:
             raise click.UsageError("--user, --merchant and --merchants are different questions: give one")
         if summary and (user is not None or merchants):
             raise click.UsageError("--summary is of all users or of one --merchant")
+        own = {"fields"} if user is not None else set()
         if (user is not None or summary or merchants) and (
-            given := [name for name in asked if asked[name] is not None]
+            given := [name for name in asked if asked[name] is not None and name not in own]
         ):
             raise click.UsageError(f"--{given[0].replace('_', '-')} is for tables of users")
         users = user is None and not merchants and not summary
@@ -91,7 +92,8 @@ def _segment(text: str) -> str:
 
 
 def _text(value: str | float) -> str:
-    return f"{value:.12g}" if isinstance(value, float) else str(value)
+    # The report takes no exponents.
+    return f"{value:.12f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
 
 
 def _show_rows(

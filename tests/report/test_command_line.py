@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
 from functions.cli import main
+from functions.cli_report import BINARY, FORMATS
 from functions.core.access import sha256_of
 from functions.core.read_access import ReadKey
 from functions.local import fetching
@@ -16,6 +21,7 @@ from tests.report.conftest import empty
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     import redis
 
@@ -76,24 +82,60 @@ def test_a_table_of_many_pages_is_whole(report: Callable[..., str], monkeypatch:
     [
         (("--prefix", "user-0", "--min-sessions", "3"), ["user-02", "user-05", "user-08"]),
         (("--min-hours", "25"), ["user-24", "user-27"]),
+        (("--min-hours", "0.0000001", "--max-hours", "1"), ["user-00", "user-01", "user-02"]),
+        (("--sort=-hours", "--limit", "3"), ["user-21", "user-24", "user-27"]),
         (("--max-hours", "1.0"), ["user-00", "user-01", "user-02"]),
         (("--merchant", "m1"), sorted(FEW)),
     ],
     ids=str,
 )
-@pytest.mark.parametrize("wanted", ["json", "ndjson", "csv"])
+@pytest.mark.parametrize("wanted", FORMATS)
 def test_filters_hold_in_every_format(
-    report: Callable[..., str], arguments: tuple[str, ...], users: list[str], wanted: str
+    report: Callable[..., str], tmp_path: Path, arguments: tuple[str, ...], users: list[str], wanted: str
 ) -> None:
-    """As the report has them."""
-    text = report(*arguments, "--format", wanted)
-    if wanted == "csv":
-        found = [line.partition(",")[0] for line in text.splitlines()[1:]]
-    else:
-        rows = json.loads(text) if wanted == "json" else [json.loads(line) for line in text.splitlines()]
-        found = [row["user_id"] for row in rows]
+    """As the report has them: printed, and in a file."""
+    path = tmp_path / "users"
+    said = report(*arguments, "--format", wanted, "--output", str(path))
 
-    assert users == sorted(found)
+    assert users == sorted(row["user_id"] for row in rows_in(path, wanted))
+    assert "user-" not in said
+    if wanted not in BINARY:
+        said = report(*arguments, "--format", wanted)
+        assert path.read_text().split() == [word for word in said.split() if word not in {"…", "and", "more"}]
+
+
+def rows_in(path: Path, wanted: str) -> list[dict[str, Any]]:
+    """Read a table, with its format's own reader."""
+    body = path.read_bytes()
+    match wanted:
+        case "table":
+            return [{"user_id": line[3:].rpartition("  ")[0].strip()} for line in body.decode().splitlines()[2:]]
+        case "json":
+            rows: list[dict[str, Any]] = json.loads(body)
+        case "ndjson":
+            rows = [json.loads(line) for line in body.splitlines()]
+        case "csv":
+            rows = list(csv.DictReader(io.StringIO(body.decode(), newline="")))
+        case "arrow":
+            rows = pa.ipc.open_stream(body).read_all().to_pylist()
+        case _:
+            rows = pq.read_table(io.BytesIO(body)).to_pylist()
+    return rows
+
+
+@pytest.mark.parametrize("wanted", FORMATS[1:])
+def test_merchants_and_one_user_come_in_every_format(report: Callable[..., str], tmp_path: Path, wanted: str) -> None:
+    """Under the report's own column names."""
+    path = tmp_path / "rows"
+    report("--merchants", "--format", wanted, "--output", str(path))
+    assert [("m1", 2), ("m2", 30)] == [(row["merchant_id"], int(row["users"])) for row in rows_in(path, wanted)]
+    report("--user", "user-01", "--fields", "sessions,user_id", "--format", wanted, "--output", str(path))
+    assert "--sort is for tables of users" in report("--user", "user-01", "--sort", "hours", exit_code=2)
+    one = [json.loads(path.read_text())] if wanted == "json" else rows_in(path, wanted)
+
+    assert [[("sessions", "2"), ("user_id", "user-01")]] == [
+        [(name, str(value)) for name, value in row.items()] for row in one
+    ]
 
 
 def test_one_user_by_any_id(report: Callable[..., str]) -> None:

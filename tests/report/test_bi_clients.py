@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import duckdb
 import httpx2
 import pandas as pd
 import pyarrow as pa
@@ -33,9 +34,13 @@ if TYPE_CHECKING:
     from tests.report.conftest import Put
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "bi.md").read_text()
-SNIPPETS = re.findall(r"^<!-- runs(?: after \w+)? -->\n```(sh|python)\n(.*?)^```$", DOCUMENT, re.MULTILINE | re.DOTALL)
+SNIPPETS = re.findall(
+    r"^<!-- runs(?: after \w+| with httpfs)? -->\n```(sh|python)\n(.*?)^```$", DOCUMENT, re.MULTILINE | re.DOTALL
+)
 SHELL = [code for language, code in SNIPPETS if language == "sh"]
 PYTHON = [code for language, code in SNIPPETS if language == "python"]
+HTTPFS = Path(sys.prefix) / "httpfs"
+"""Another DuckDB, and its extension, which `make test` installs there."""
 KEY = "ftr_bi"
 FIRST_US = 1_772_438_400_000_000
 USERS = ["ann", "Bob", "ünï 😀", 'a "b", c', "NA", "null", "007", "1e5", *(f"user-{number}" for number in range(2500))]
@@ -83,10 +88,10 @@ def ask(url: str, wanted: str) -> bytes:
     return httpx2.get(f"{url}/?format={wanted}&fields=all", headers=headers, trust_env=False).raise_for_status().content
 
 
-def run(code: list[str], url: str, folder: Path) -> str:
+def run(code: list[str], url: str, folder: Path, **named: str) -> str:
     """Run a snippet as a reader would, at this address, and return what it prints."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path, "FLYERTIME_READ_KEY": KEY}
+    environment = {**os.environ, "PATH": path, "FLYERTIME_READ_KEY": KEY, **named}
     done = subprocess.run(
         [part.replace("http://127.0.0.1:8083", url) for part in code],
         capture_output=True, text=True, timeout=100, cwd=folder, env=environment, check=False,
@@ -98,7 +103,7 @@ def run(code: list[str], url: str, folder: Path) -> str:
 
 def test_the_document_has_snippets_of_each_kind() -> None:
     """So that none is left out by the way in which they are found."""
-    assert (2, 8) == (len(SHELL), len(PYTHON))
+    assert (2, 9) == (len(SHELL), len(PYTHON))
     assert len(SNIPPETS) == DOCUMENT.count("<!-- runs")
 
 
@@ -122,10 +127,47 @@ def test_python_of_the_document_reads_the_same_numbers(
 ) -> None:
     """Each prints how many users there are and how many seconds in all."""
     (tmp_path / "users.parquet").write_bytes(ask(url, "parquet"))  # as curl has written it
+    environment = with_httpfs(tmp_path) if "httpfs" in code else {}
+    said = run([sys.executable, "-W", "error", "-c", code], url, tmp_path, **environment)
 
-    assert [len(rows), sum(row["total_seconds"] for row in rows)] == [
-        int(float(number)) for number in run([sys.executable, "-W", "error", "-c", code], url, tmp_path).split()
-    ]
+    assert [len(rows), sum(row["total_seconds"] for row in rows)] == [int(float(number)) for number in said.split()]
+
+
+def with_httpfs(home: Path) -> dict[str, str]:
+    """Return an environment in which DuckDB finds its extension, as if it had been downloaded before."""
+    (extension,) = HTTPFS.glob("duckdb_extension_httpfs/extensions/*/httpfs.duckdb_extension")
+    with duckdb.connect() as database:
+        (platform,) = database.execute("pragma platform").fetchone() or ("",)
+    folder = home / ".duckdb" / "extensions" / extension.parent.name / platform
+    folder.mkdir(parents=True)
+    (folder / extension.name).symlink_to(extension)
+    return {"HOME": str(home), "PYTHONPATH": str(HTTPFS)}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "read_csv('{}/?format=csv&fields=all', types={{'user_id': 'VARCHAR'}}, nullstr='', force_not_null=['user_id'])",
+        "read_parquet('{}/?format=parquet&fields=all')",
+        "read_json('{}/?format=ndjson&fields=all')",
+        "read_json('{}/?format=json&fields=all')",
+    ],
+    ids=lambda source: source.partition("&")[0].partition("format=")[2],
+)
+def test_duckdb_reads_every_user_over_http_by_itself(
+    url: str, rows: list[dict[str, Any]], tmp_path: Path, source: str
+) -> None:
+    """The address alone, no file in between: every id as it is, every number the same."""
+    statement = f"select user_id, {', '.join(COLUMNS)} from {source.format(url)}"  # noqa: S608  # of constants
+    code = f"""
+import duckdb, json
+with duckdb.connect() as database:
+    database.execute("create secret (type http, bearer_token '{KEY}')")
+    print(json.dumps(database.execute({statement!r}).fetchall()))
+"""
+    said = run([sys.executable, "-W", "error", "-c", code], url, tmp_path, **with_httpfs(tmp_path))
+
+    assert by_user(rows) == {user: numbers for user, *numbers in json.loads(said)}
 
 
 def by_user(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:

@@ -9,11 +9,12 @@ import base64
 import binascii
 import hashlib
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from functions.core.credentials import hide_in_json
+from functions.core.credentials import hide_in_identifier, hide_in_json
 from functions.core.errors import Fault  # noqa: TC001  # msgspec reads the types of Record
 from functions.core.events import FIELDS
 
@@ -73,7 +74,11 @@ def new_record(
         RecursionError: It is nested too deeply to be kept.
     """
     shown = hide_in_json(received, token)
-    return Record(FORMAT, tuple(faults), shown, event_id, source, position, key, raw, shown != received)
+    id_shown = event_id and hide_in_identifier(event_id, token)
+    source_shown = source and hide_in_identifier(source, token)
+    told = tuple(replace(each, pointer=hide_in_identifier(each.pointer, token)) for each in faults)
+    changed = (shown, id_shown, source_shown) != (received, event_id, source)
+    return Record(FORMAT, told, shown, id_shown, source_shown, position, key, raw, changed)
 
 
 _encode: Final = msgspec.json.Encoder().encode

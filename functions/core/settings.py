@@ -15,6 +15,7 @@ from urllib.parse import urlsplit, urlunsplit
 from functions.core import events as events_
 from functions.core import policy as policy_
 from functions.core import shards
+from functions.core.credentials import hide_in_identifier
 from functions.core.errors import MisconfiguredError
 
 if TYPE_CHECKING:
@@ -448,9 +449,9 @@ def without_credentials(url: str) -> str:
 
 def _without_credentials(url: str) -> str:
     parts = urlsplit(url)
-    if "@" not in parts.netloc:
-        return url
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    if "@" in parts.netloc:
+        url = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    return hide_in_identifier(url)  # the client takes a password behind a question mark too
 
 
 def _parse_one(text: str, kind: Any, metadata: Mapping[str, Any]) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from typing import Any
 
 import pytest
@@ -41,12 +42,22 @@ def test_a_record_is_read_as_it_was_written(received: object) -> None:
         {"source": "https://ann:hunter2@shop.example/x"},
         {"data": "key=ftw_0123456789abcdefghij"},
         "ftr_0123456789abcdefghij",
+        {"data": {"note": 'he sent {"password": "hunter2", "x": 1'}},
+        {"data": "user=ann&password=hunter2"},
+        {"data": "Authorization: Basic hunter2hunter2\r\nCookie: a=whatever"},
+        {"data": '{\\"secrets\\": [\\"hunter2\\", \\"abc\\"]}'},
+        {"data": "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.abc-whatever"},
+        {"source": "/hook?x=1&access_token=hunter2"},
+        {"data_base64": base64.b64encode(b'{"user_id": 1, "password": "hunter2"}').decode()},
+        {"data_base64": base64.b64encode(b"\xff password=hunter2").decode()},
     ],
 )
 def test_credentials_are_taken_out(received: Any) -> None:
     """By their names and by their looks; the record says that something was."""
     record = new_record(FAULTS, received)
     text = packed(record).decode()
+    if isinstance(record.received, dict) and "data_base64" in record.received:
+        text += str(base64.b64decode(record.received["data_base64"]))
 
     assert record.changed
     assert HIDDEN in text
@@ -59,6 +70,9 @@ def test_credentials_are_taken_out(received: Any) -> None:
     [
         {"user_id": "ftp_ann", "event": "token_shown", "flyer_id": "basic flyer", "merchant_id": "Bearer & Sons"},
         {"tokens": 3, "key": "k", "keyboard": "qwertz", "authorization": None},
+        {"id": "token:5", "source": "/secret=s", "data": {"user_id": "cookie:7", "note": "10:30, a=b, no tokens: 3"}},
+        {"data_base64": base64.b64encode(b'{"user_id": "ann"}').decode()},
+        {"data_base64": "no base64"},
     ],
 )
 def test_what_is_none_stays(received: Any) -> None:
@@ -100,6 +114,33 @@ def test_any_id_can_be_looked_for() -> None:
     assert not mentions({"user_id": "axxb"}, "a.*b")
     assert not mentions({"user_id": "ann"}, "")
     assert mentions({"user_id": ""}, "")
+
+
+def test_names_and_places_are_kept_without_credentials_too() -> None:
+    """The event's id and source as they stand beside it, and what a fault points at."""
+    faults = (Fault("bad_attribute_name", "/ce-some-long-token", "only lower-case letters"),)
+    record = new_record(
+        faults, {}, event_id="by some-long-token", source="https://ann:hunter2@shop.example", token="some-long-token"
+    )
+
+    assert record.changed
+    assert "some-long-token" not in packed(record).decode()
+    assert "hunter2" not in packed(record).decode()
+
+
+@pytest.mark.parametrize(
+    "unit", ["a-", "passwd", "password: ", "?a", "eyJaaaaaaaa.", '"password":"', "password={", "&token"]
+)
+def test_no_text_takes_long_to_look_through(unit: str) -> None:
+    """Ten times as long a one takes some ten times as long, whatever it is made of."""
+
+    def took_s(times: int) -> float:
+        started_s = time.process_time()
+        new_record(FAULTS, {"data": unit * times})
+        return time.process_time() - started_s
+
+    shorter_s = min(took_s(5_000) for _ in range(3))
+    assert min(took_s(50_000) for _ in range(3)) < 40 * max(shorter_s, 0.0005)
 
 
 def test_an_event_is_told_by_itself_and_its_name() -> None:

@@ -95,6 +95,7 @@ def test_a_mistake_in_a_secret_shows_nothing_of_it() -> None:
         ("redis://:p@h", "redis://h"),
         ("redis://u:p%40x@h:1", "redis://h:1"),
         ("redis://u:p@x@h", "redis://h"),
+        ("rediss://h:1?db=3&password=p&ssl_password=p", "rediss://h:1?db=3&password=(hidden)&ssl_password=(hidden)"),
     ],
 )
 def test_an_address_is_shown_without_user_and_password(url: str, shown: str) -> None:

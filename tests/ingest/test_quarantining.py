@@ -165,6 +165,49 @@ def test_no_credential_is_ever_kept(
     assert kept(settings)[0].record.changed
 
 
+def test_no_credential_is_kept_in_whatever_form_it_comes(
+    settings: Settings, serve_function: ServeFunction, structured: Any, raw_redis: redis.Redis
+) -> None:
+    """The key from the query; deep within data, in names, in packed data, in what is no JSON, in an address."""
+    token = "our-own-kind-of-token"
+    keyed = Settings(
+        redis_url=settings.redis_url,
+        namespace=settings.namespace,
+        shards=4,
+        write_keys=AccessKey("hooks", sha256_of(token)).line,
+    )
+    secrets = {"a": [{"sessionToken": "hunter2", "note": f"by {token}"}], token: 1}
+    encoded = base64.b64encode(json.dumps(secrets).encode()).decode()
+    events = [
+        structured("deep", data=secrets),
+        {key: value for key, value in structured("packed", data_base64=encoded).items() if key != "data"},
+        structured(token, source="https://ann:hunter2@shop.example/x?access_token=hunter2", data={}),
+        structured("name", data={}, **{token: 1}),
+        structured("form", data=f"user=ann&password=hunter2&by={token}"),
+    ]
+    with serve_function("ingest", keyed) as ingest:
+        kept_events = post(ingest, events, f"/?access_token={token}", **BATCH).json()["quarantined"]
+        binary = {"ce-specversion": "1.0", "ce-id": "1", "ce-source": "/s", "ce-type": "t"}
+        for body in (f'{{"user_id": "ann", "password": "hunter2", "by": "{token}', "\xff password=hunter2"):
+            reply = httpx2.post(
+                f"{ingest.url}/?access_token={token}",
+                content=body.encode("latin-1"),
+                headers={**binary, "content-type": "application/json"},
+                trust_env=False,
+            )
+            kept_events += reply.json()["quarantined"]
+        log = ingest.log.read_text()
+
+    assert 7 == kept_events == len(kept(settings))
+    held = str([raw_redis.xrange(f"{{{settings.namespace}}}:quarantine"), log])
+    for record in (entry.record for entry in kept(settings)):
+        assert record.changed
+        if isinstance(record.received, dict) and "data_base64" in record.received:
+            held += str(base64.b64decode(record.received["data_base64"]))
+    assert token not in held
+    assert "hunter2" not in held
+
+
 def test_a_sender_that_retries_what_is_rejected_fills_nothing(
     settings: Settings, serve_function: ServeFunction, structured: Any
 ) -> None:

@@ -37,7 +37,7 @@ async def read_body(request: Request, limit_bytes: int, timeout_s: float | None 
         if name == b"content-length":
             announced = value
         elif name == b"content-encoding":
-            encoding = value
+            encoding = encoding + b", " + value if encoding else value  # a list may come in lines (RFC 9110 §5.3)
     if announced.isdigit() and int(announced) > limit_bytes:
         raise _too_large(limit_bytes)
     try:
@@ -73,7 +73,7 @@ async def _received(request: Request, limit_bytes: int) -> bytes:
 def _unpacked(body: bytes, encoding: str, limit_bytes: int) -> bytes:
     if encoding in {"", "identity"}:
         return body
-    if encoding == "gzip":
+    if encoding in {"gzip", "x-gzip"}:  # one and the same (RFC 9110 §8.4.1.3)
         unpacked = _from_gzip(body, limit_bytes)
     elif encoding == "zstd":
         unpacked = _from_zstd(body, limit_bytes)
@@ -109,11 +109,16 @@ def _from_zstd(body: bytes, limit_bytes: int) -> bytes:
             raise _too_large(limit_bytes, ", unpacked")
         # The window bounds what a frame of a few bytes can make us hold; 8 MB is what RFC 8878 asks receivers to take.
         unpacker = zstandard.ZstdDecompressor(max_window_size=8 << 20)
-        unpacked: bytes = unpacker.stream_reader(body).read(limit_bytes + 1)
+        if size_bytes >= 0:
+            return unpacker.decompress(body, allow_extra_data=False)
+        unpacked = unpacker.stream_reader(body).read(limit_bytes + 1)
+        if len(unpacked) <= limit_bytes:
+            frame = unpacker.decompressobj()
+            frame.decompress(body)  # once more: the reader does not tell whether this is all of it, and nothing else
+            if not frame.eof or frame.unused_data:
+                raise _broken("zstd")
     except zstandard.ZstdError:
         raise _broken("zstd") from None
-    if len(unpacked) < size_bytes:
-        raise _broken("zstd")
     return unpacked
 
 

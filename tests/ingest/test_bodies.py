@@ -20,11 +20,18 @@ if TYPE_CHECKING:
     from functions.core.settings import Settings
     from tests.conftest import FunctionProcess, ServeFunction
 
+
+def zstd_without_its_size(body: bytes) -> bytes:
+    """Return a body packed in a frame that does not tell how much it holds."""
+    return zstandard.ZstdCompressor(write_content_size=False).compress(body)
+
+
 PACK: dict[str, Callable[[bytes], bytes]] = {
     "gzip": gzip.compress,
     "zstd": zstandard.compress,
-    "zstd without its size": lambda body: zstandard.ZstdCompressor(write_content_size=False).compress(body),
+    "zstd without its size": zstd_without_its_size,
     "identity": bytes,
+    "x-gzip": gzip.compress,
 }
 
 
@@ -69,6 +76,11 @@ def test_a_small_body_that_unpacks_to_a_large_one_is_refused(ingest: httpx2.Clie
         ("zstd", b"not packed"),
         ("zstd", zstandard.compress(bytes(range(256)) * 20)[:-9]),
         ("zstd", b""),
+        *[
+            ("zstd", wrong)
+            for pack in (zstandard.compress, zstd_without_its_size)
+            for wrong in (pack(b"{}") + b"more", pack(b"[") + pack(b"]"), pack(bytes(range(256)) * 20)[:-9])
+        ],
     ],
 )
 def test_a_body_that_cannot_be_unpacked_says_so(ingest: httpx2.Client, encoding: str, body: bytes) -> None:
@@ -85,6 +97,14 @@ def test_other_packings_are_refused_with_those_that_would_do(ingest: httpx2.Clie
 
     assert (415, "unsupported_encoding") == (response.status_code, response.json()["code"])
     assert "gzip, zstd" == response.headers["accept-encoding"]
+
+
+def test_packings_in_several_headers_are_a_list(ingest: httpx2.Client) -> None:
+    """None of them is passed over (RFC 9110 §5.3)."""
+    headers = [("content-type", "application/cloudevents+json"), *[("content-encoding", "gzip")] * 2]
+    response = ingest.post("/", content=gzip.compress(gzip.compress(b"{}")), headers=headers)
+
+    assert (415, "unsupported_encoding") == (response.status_code, response.json()["code"])
 
 
 def answer_to(process: FunctionProcess, *parts: bytes, pause_s: float = 0.0) -> bytes:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import TYPE_CHECKING, Any
 
 import httpx2
 import pytest
+import redis
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,6 +51,43 @@ def test_problems_are_logged_and_all_or_nothing_where_so_set(
             line[name] for name in ("message", "route", "status", "events", "traceparent")
         )
         assert 0 < line["duration_ms"] < 5000
+
+
+def test_every_line_of_a_request_names_its_event(settings: Settings, serve_function: ServeFunction) -> None:
+    """What goes wrong while it is written too, and what is refused before that."""
+    away = dataclasses.replace(settings, redis_url="redis://127.0.0.1:1/0")
+    with serve_function("ingest", away) as ingest:
+        assert 400 == post(ingest.url, "bad", {})
+    lines = [json.loads(line) for line in ingest.log.read_text().splitlines()]
+    assert ["bad"] * 2 == [line["ce_id"] for line in lines if line["logger"] != "functions.serving"]
+
+    with serve_function("ingest", settings, FLYERTIME_MAX_REQUEST_EVENTS="1") as ingest:
+        assert 202 == post(ingest.url, "first", DATA)
+        with redis.Redis.from_url(settings.redis_url) as client:
+            for shard in range(4):
+                client.delete(f"{{{settings.namespace}:{shard}}}:events")
+                client.set(f"{{{settings.namespace}:{shard}}}:events", "no stream")
+        assert 503 == post(ingest.url, "second", DATA)
+    lines = [json.loads(line) for line in ingest.log.read_text().splitlines()]
+    of_writing, of_request = (line for line in lines if line["logger"] != "functions.serving")
+    assert "functions.ingest.writing" == of_writing["logger"]
+    for line in (of_writing, of_request):
+        assert ("second", TRACEPARENT) == (line["ce_id"], line["traceparent"])
+
+
+@pytest.mark.parametrize(
+    ("target", "event_type"), [("trigger", "of.somebody.else"), ("report", "flyertime.report.requested")]
+)
+def test_the_other_functions_name_their_event_too(
+    target: str, event_type: str, settings: Settings, serve_function: ServeFunction
+) -> None:
+    """One that trigger is not moved by, and one that asks for a report."""
+    own = {"FLYERTIME_LAUNCHER": "local", "FLYERTIME_ACCESS_LOG": "all"}
+    with serve_function(target, settings, **own) as function:
+        assert post(function.url, "seven", {}, **{"ce-type": event_type}) in {200, 204}
+
+    (line,) = lines_of(function.log)
+    assert ("seven", TRACEPARENT) == (line["ce_id"], line["traceparent"])
 
 
 def test_a_slow_request_is_logged_but_not_one_that_was_to_wait(

@@ -98,6 +98,7 @@ def test_every_function_tells_the_backlog_and_the_last_run(
     raw_redis.xadd(f"{{{settings.namespace}}}:quarantine", {"e": "x"})
 
     with serve_function(target, settings, FLYERTIME_LAUNCHER="local", FLYERTIME_MAX_AGE_S="60") as function:
+        httpx2.get(function.url, timeout=10, trust_env=False)
         samples = scraped(
             function.url, accept="application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
         )
@@ -112,6 +113,11 @@ def test_every_function_tells_the_backlog_and_the_last_run(
         "flyertime_last_run_end_timestamp_seconds": 1767225602.5,
         "flyertime_policy_max_age_seconds": 60,
     }.items() <= {name: n for (name, labels), n in samples.items() if not labels}.items()
+    status = "405" if target == "ingest" else "200"
+    looked = {"http_request_method": "GET", "http_route": "/", "http_response_status_code": status}
+    assert 1 == value(samples, "http_server_request_duration_seconds_count", **looked)
+    trips = {"db_system_name": "redis", "db_operation_name": "ledgers"}
+    assert 1 <= value(samples, "db_client_operation_duration_seconds_count", **trips)
     assert 0 <= value(samples, "flyertime_oldest_pending_event_age_seconds") < 60
     assert [2, 0, 0, 0] == [
         value(samples, "flyertime_booked_events_total", state=state)

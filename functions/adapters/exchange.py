@@ -83,6 +83,13 @@ def name_caller(name: str) -> None:
         exchange.caller = name
 
 
+def name_event(event_id: str | None) -> None:
+    """Say of which CloudEvent the current request is, where it has exactly one."""
+    exchange = current.get()
+    if exchange is not None:
+        exchange.event_id = event_id
+
+
 def name_route(template: str) -> None:
     """Say which of the function's routes the current request takes."""
     exchange = current.get()

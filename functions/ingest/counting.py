@@ -30,5 +30,3 @@ def take_note(submissions: Submissions, outcome: Outcome) -> None:
     exchange = current.get()
     if exchange is not None:
         exchange.verdicts = counts
-        if events == 1:
-            exchange.event_id = submissions.ids[0]

@@ -10,7 +10,7 @@ from functions.ingest.quick_decoding import quick_array, quick_batch, quick_bina
 from functions.ingest.submissions import from_array, from_cloud_events
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from functions.core.events import Limits
     from functions.core.naming import Digests
@@ -49,6 +49,25 @@ def cloud_events(
     if quick is not None:
         return quick
     return from_cloud_events(cloud_events_.decode(headers, body, limits), limits, digests, may_send)
+
+
+def check_attributes(headers: Mapping[str, str], names: Sequence[bytes]) -> None:
+    """Let a request pass none of whose headers that are attributes of its event came more than once.
+
+    Joined, as other headers may be, they would be a value that nobody gave, and a name that no repeat would have.
+
+    Args:
+        headers: By lower-case name.
+        names: Of all headers, as often as each came.
+
+    Raises:
+        RequestRefusedError: Some did.
+    """
+    if headers.get("content-type", "").lower().startswith("application/cloudevents"):
+        return  # then the attributes are in the body
+    attributes = [name for name in names if name.startswith(b"ce-")]
+    if len(set(attributes)) < len(attributes):
+        raise RequestRefusedError("not_a_cloudevent", "some attribute of the event came in more than one header")
 
 
 def array(headers: Mapping[str, str], body: bytes, limits: Limits, digests: Digests) -> Submissions:

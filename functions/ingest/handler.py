@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Final
 
 from functions.adapters import build, tracing, web
 from functions.adapters.bodies import read_body
-from functions.adapters.exchange import waits_by_wish
+from functions.adapters.exchange import name_event, waits_by_wish
 from functions.adapters.folding import folded
 from functions.adapters.redis_report import ReportStore
 from functions.adapters.report_array import report_array
 from functions.adapters.streaming import reply_from
-from functions.core.errors import RequestRefusedError
+from functions.core.errors import FlyertimeError, RequestRefusedError, UnavailableError
 from functions.core.events import Limits
+from functions.core.naming import Digests
 from functions.core.pressure import Ceiling
 from functions.core.settings import MEMORY
 from functions.ingest import decoding
@@ -113,10 +114,14 @@ class IngestHandler:
     async def _cloud_events(self, request: Request) -> Response:
         headers = web.headers_of(request)
         key = self._gate.admit(headers, request.scope["query_string"])
+        if len(headers) < len(request.scope["headers"]):
+            decoding.check_attributes(headers, [name for name, _ in request.scope["headers"]])
         may_send = key.may_send if key is not None and key.source is not None else None
         body = await read_body(request, self._settings.max_body_bytes, self._settings.body_timeout_s)
         tracing.link_events(headers, body)
-        submissions = decoding.cloud_events(headers, body, self._limits(), await self._store.digests(), may_send)
+        submissions = await self._decoded(
+            lambda digests: decoding.cloud_events(headers, body, self._limits(), digests, may_send)
+        )
         outcome = await self._take(submissions, request, headers, key)
         if outcome.status == 202 and web.wants_event_or_nothing(headers):
             return web.empty_reply()
@@ -132,7 +137,7 @@ class IngestHandler:
                 status=403,
             )  # fmt: skip
         body = await read_body(request, self._settings.max_body_bytes, self._settings.body_timeout_s)
-        submissions = decoding.array(headers, body, self._limits(), await self._store.digests())
+        submissions = await self._decoded(lambda digests: decoding.array(headers, body, self._limits(), digests))
         outcome = await self._take(submissions, request, headers, key, raw=True)
         counts = {f"flyertime-{verdict}": str(outcome.count(verdict)) for verdict in Verdict}
         if outcome.status != 202 or _MINIMAL in web.preferences_of(headers):
@@ -158,6 +163,21 @@ class IngestHandler:
             self._openapi_page = openapi_page(self._settings, build.version())
         return web.json_bytes_reply(self._openapi_page)
 
+    async def _decoded(self, decode: Callable[[Digests], Submissions]) -> Submissions:
+        """Return a request's events; what is wrong with it is told also where the store has never been reached.
+
+        Raises:
+            FlyertimeError: Something of it could be taken, and the store is not there to make its digest.
+        """
+        try:
+            digests = await self._store.digests()
+        except FlyertimeError as e:
+            submissions = decode(Digests(b""))  # of what is written nowhere
+            if submissions.columns or not isinstance(e, UnavailableError):
+                raise
+            return submissions
+        return decode(digests)
+
     def _limits(self) -> Limits:
         """Return the limits of this second."""
         now_s = int(self._clock())
@@ -179,6 +199,8 @@ class IngestHandler:
         *,
         raw: bool = False,
     ) -> Outcome:
+        if len(submissions) == 1:
+            name_event(submissions.ids[0])
         self._limits_now.check_number(len(submissions))
         self._gate.count(key, len(submissions))
         self._pressure.check()

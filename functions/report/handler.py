@@ -11,7 +11,7 @@ from starlette.responses import Response
 from functions.adapters import cloud_events, web
 from functions.adapters.bodies import read_body
 from functions.adapters.compression import CODINGS
-from functions.adapters.exchange import name_route
+from functions.adapters.exchange import name_event, name_route
 from functions.adapters.redis_report import ReportStore
 from functions.core import event_types
 from functions.core.errors import RequestRefusedError
@@ -208,6 +208,7 @@ class ReportHandler:
         parameters_of(pairs, KEY_PARAMETERS)
         body = await read_body(request, self._settings.max_body_bytes, self._settings.body_timeout_s)
         wanted = report_request(cloud_events.decode(request.headers, body))
+        name_event(wanted.event_id)
         view = view_of(reader, wanted.merchant, self._settings.pseudonym_secret)
         query = table_query(parameters_of(wanted.parameters.items(), EVENT_PARAMETERS))
         waited = await self._waiting.wait(request.headers)

@@ -16,6 +16,7 @@ from starlette.responses import Response
 from functions.adapters import cloud_events, metrics, tracing, web
 from functions.adapters.bodies import read_body
 from functions.adapters.cloud_events import Received, Refused
+from functions.adapters.exchange import name_event
 from functions.adapters.redis_quarantine import Quarantine
 from functions.adapters.redis_store import RedisStore
 from functions.core import event_types
@@ -83,6 +84,8 @@ class TriggerHandler:
         body = await read_body(request, self._settings.max_body_bytes, self._settings.body_timeout_s)
         tracing.link_events(request.headers, body)
         events = _accepted(cloud_events.decode(request.headers, body))
+        if len(events) == 1:
+            name_event(events[0].id)
         wishes = {wish_of(event) for event in events}
         for event in events:
             if wish_of(event) is Wish.FLUSH:

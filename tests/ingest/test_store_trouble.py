@@ -155,6 +155,39 @@ def test_ingest_killed_under_load_loses_and_doubles_nothing(
     assert 1000 == accepted(own_settings)
 
 
+def test_what_is_wrong_with_a_request_is_told_also_before_the_store_was_ever_there(
+    make_server: MakeServer, serve_function: ServeFunction, structured: Any, batch: Any, app_event: Any
+) -> None:
+    """Only what holds an event that could be taken is to be sent again; the rest is kept as soon as there is where."""
+    server = make_server()
+    bad = [structured("bad", data={}), structured("worse", data=app_event(user_id=7))]
+    with serve_function("ingest", Settings(redis_url=server.url, shards=4), **QUICK) as process:
+        raw, whole = {"content-type": "application/json"}, {"content-type": "application/cloudevents+json"}
+        for status, events in ((400, bad), (202, []), (503, batch("good")), (503, [*bad, *batch("mixed")])):
+            answer = post(process, events)
+            assert (status, status == 503) == (answer.status_code, "retry-after" in answer.headers), answer.text
+        for status, content, headers, path in (
+            (400, json.dumps(bad[0]), whole, "/"),
+            (400, "{", whole, "/"),
+            (415, "x", {"content-type": "text/plain"}, "/"),
+            (413, json.dumps([{}] * 10_001), raw, "/api/process"),
+            (400, json.dumps([{}]), raw, "/api/process"),
+            (503, json.dumps([app_event()]), raw, "/api/process"),
+        ):
+            answer = httpx2.post(process.url + path, content=content, headers=headers, timeout=20, trust_env=False)
+            assert status == answer.status_code, answer.text
+        assert (2, 0) == tuple(post(process, bad).json()[name] for name in ("rejected", "quarantined"))
+
+        with server:
+            there = post(process, [*bad, *batch("good")])
+            repeated = post(process, batch("good"))
+
+    assert (202, 10, 2, 2) == (
+        there.status_code, *(there.json()[name] for name in ("accepted", "rejected", "quarantined")),
+    )  # fmt: skip
+    assert 10 == repeated.json()["duplicate"]
+
+
 def test_readiness_follows_the_store(own_valkey: EmbeddedValkey, own_ingest: FunctionProcess) -> None:
     """/readyz is 200 while the store answers and 503 while it does not; /healthz does not depend on it."""
     assert 200 == httpx2.get(f"{own_ingest.url}/readyz", trust_env=False).status_code

@@ -252,6 +252,24 @@ def test_a_request_that_cannot_be_taken_says_why(
     assert "application/problem+json" == response.headers["content-type"]
 
 
+@pytest.mark.parametrize("twice", ["ce-id", "ce-source", "ce-subject", "ce-own"])
+def test_an_attribute_that_comes_twice_is_none(ingest: httpx2.Client, structured: Any, twice: str) -> None:
+    """Put together it would be a name that nobody gave; other headers may come twice, and so may what is not read."""
+    event = structured(subject="s", own="x")
+    attributes = [(f"ce-{name}", value) for name, value in event.items() if name != "data"]
+    binary = [("content-type", "application/json"), ("prefer", "a"), ("prefer", "return=minimal"), *attributes]
+    again = (twice, dict(attributes)[twice])
+
+    refused = ingest.post("/", json=event["data"], headers=[*binary, again])
+    taken = ingest.post("/", json=event["data"], headers=binary)
+    whole = [("content-type", "application/cloudevents+json"), *attributes, again]
+    repeated = ingest.post("/", content=json.dumps(event), headers=whole)
+
+    assert (400, "not_a_cloudevent") == (refused.status_code, refused.json()["code"])
+    assert (202, 1) == (taken.status_code, taken.json()["accepted"])
+    assert (202, 1) == (repeated.status_code, repeated.json()["duplicate"])
+
+
 def test_a_body_that_hides_its_length_is_still_limited(ingest: httpx2.Client) -> None:
     """The limit holds for chunked bodies, which announce no length."""
     response = ingest.post(

@@ -99,6 +99,16 @@ def test_a_store_that_says_too_early_that_something_is_on_disk_is_the_operators_
         assert ["Appended"] == append(settings_for(server, MEMORY), 9)
 
 
+@pytest.mark.parametrize("denied", ["-config", "-info", "-config -info"])
+def test_a_store_that_does_not_let_us_ask_is_taken_at_its_word(make_server: MakeServer, denied: str) -> None:
+    """Managed ones do so; the answer to WAITAOF is then all that there is."""
+    with make_server({"user": f"default on nopass ~* &* +@all {denied}"}) as server:
+        settings = settings_for(server, FSYNC, durability_timeout_s=5.0)
+        run(settings, lambda store: store.ready(to_write=True))
+
+        assert ["Appended", "Seen"] == append(settings, 1, 1)
+
+
 def says_too_early(client: redis.Redis) -> bool:
     """Tell whether we take a server for one whose WAITAOF does not wait for its sync once a second."""
     config: Any = client.config_get("appendfsync")

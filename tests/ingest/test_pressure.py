@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import httpx2
@@ -66,6 +69,27 @@ def test_a_store_that_is_nearly_full_is_a_503_before_it_refuses_writes(
         store = ShardStore(settings)
         store.commit(Change(0, store.ledger(0).commits, "", 0, True, {b"u": b"x" * 100_000}, {}))
         store.close()
+
+
+def test_a_process_holds_so_many_events_while_the_store_is_slow_and_no_more(
+    make_server: MakeServer, serve_function: ServeFunction, app_event: Any
+) -> None:
+    """The others are refused at once, and told when to come again."""
+    settings = {"FLYERTIME_MAX_WAITING_EVENTS": "5", "FLYERTIME_REDIS_TIMEOUT_S": "1"}
+    with (
+        make_server() as server,
+        serve_function("ingest", Settings(redis_url=server.url, shards=4), **settings) as process,
+    ):
+        assert 200 == post(process, [app_event()]).status_code
+        os.kill(server.pid, signal.SIGSTOP)
+        try:
+            with ThreadPoolExecutor(10) as pool:
+                replies = list(pool.map(lambda _: post(process, [app_event()] * 4), range(10)))
+        finally:
+            os.kill(server.pid, signal.SIGCONT)
+    told = {(reply.status_code, reply.headers["retry-after"], reply.json().get("code")) for reply in replies}
+
+    assert {(503, "1", "busy"), (503, "1", None)} == told
 
 
 def test_asking_costs_no_trip_and_looking_happens_once_a_second() -> None:

@@ -135,6 +135,7 @@ def test_python_of_the_document_reads_the_same_numbers(
 
 def with_httpfs(home: Path) -> dict[str, str]:
     """Return an environment in which DuckDB finds its extension, as if it had been downloaded before."""
+    assert HTTPFS.exists(), "run `make .venv/httpfs`"
     (extension,) = HTTPFS.glob("duckdb_extension_httpfs/extensions/*/httpfs.duckdb_extension")
     with duckdb.connect() as database:
         (platform,) = database.execute("pragma platform").fetchone() or ("",)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import gzip
 import hashlib
 import http.client
 import io
@@ -20,13 +19,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import redis
+import zstandard
 
 from functions.core.settings import Settings
 from functions.core.shards import Keys, shard_of
 from functions.core.spans import Totals, pack_totals
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from functions.local.valkey import EmbeddedValkey
     from tests.conftest import FunctionProcess, MakeServer, ServeFunction
@@ -150,7 +150,13 @@ def test_a_part_of_any_format_is_no_table(shared: tuple[EmbeddedValkey, Function
         name: httpx2.get(f"{process.url}/?format={name}", timeout=60, headers={"accept-encoding": "identity"}).content
         for name in ("json", "arrow", "parquet")
     }
-    packed = httpx2.get(f"{process.url}/?format=csv", headers={"accept-encoding": "gzip"}, timeout=60)
+    packed: dict[str, bytes] = {}
+    for coding in ("gzip", "zstd"):
+        with httpx2.stream(
+            "GET", f"{process.url}/?format=csv", headers={"accept-encoding": coding}, timeout=60, trust_env=False
+        ) as answer:
+            assert coding == answer.headers["content-encoding"]
+            packed[coding] = b"".join(answer.iter_raw())
 
     with pytest.raises(json.JSONDecodeError):
         json.loads(whole["json"][:-1])
@@ -158,10 +164,14 @@ def test_a_part_of_any_format_is_no_table(shared: tuple[EmbeddedValkey, Function
         pa.ipc.open_stream(whole["arrow"][: len(whole["arrow"]) // 2]).read_all()
     with pytest.raises(pa.ArrowInvalid):
         pq.read_table(io.BytesIO(whole["parquet"][:-1]))
-    part = gzip.compress(packed.content)[:-100]
-    unpacker = zlib.decompressobj(wbits=31)
-    unpacker.decompress(part)
-    assert not unpacker.eof
+    unpackers: dict[str, Callable[[], Any]] = {
+        "gzip": lambda: zlib.decompressobj(wbits=31), "zstd": zstandard.ZstdDecompressor().decompressobj,
+    }  # fmt: skip
+    for coding, unpacker in unpackers.items():
+        whole_one, cut_one = unpacker(), unpacker()
+        assert USERS + 1 == whole_one.decompress(packed[coding]).count(b"\r\n")
+        cut_one.decompress(packed[coding][:-1])
+        assert (True, False) == (whole_one.eof, cut_one.eof)
 
 
 def test_a_reader_who_stops_is_cut_off(shared: tuple[EmbeddedValkey, FunctionProcess]) -> None:

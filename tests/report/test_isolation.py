@@ -427,6 +427,26 @@ def test_no_id_and_no_small_group_is_in_any_answer(
             assert answer.text.endswith(",,,,,,\r\n")
 
 
+@pytest.mark.parametrize("sort", ["", "&sort=-user_id"])
+def test_pages_of_pseudonyms_are_complete_while_runs_commit(
+    hidden: httpx2.Client, filled: httpx2.Client, put: Put, sort: str
+) -> None:
+    """Nobody comes twice, and who was there at first is not missed; what a page ends with is a pseudonym too."""
+    first = {f"u{number}": (HOUR_S, 1) for number in range(40)}
+    put(None, {"acme": first})
+    before = {row["user_id"] for row in get(filled, "/", ACME)}
+    page = get(hidden, f"/?limit=6{sort}", ACME)
+    read = [row["user_id"] for row in page["rows"]]
+    while page["next"]:
+        put(None, {"acme": {f"n{len(read)}": (1, 1), f"u{len(read) % 40}": (len(read), 2)}})
+        page = get(hidden, page["next"], ACME)
+        read += [row["user_id"] for row in page["rows"]]
+    pseudonyms = Pseudonyms("a secret", "acme")
+
+    assert len(read) == len(set(read))
+    assert {pseudonyms.of(name.encode()).decode() for name in before} <= set(read)
+
+
 def test_an_event_shows_no_id_and_no_small_group(hidden: httpx2.Client, filled: httpx2.Client) -> None:
     """What is true of addresses is true of events."""
     assert 200 == filled.get("/", headers=bearer(ALL)).status_code

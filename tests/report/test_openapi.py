@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
+    response_headers_conformance,
     response_schema_conformance,
     status_code_conformance,
+    unsupported_method,
 )
 
 from functions.report.openapi import PARAMETERS, description
@@ -50,7 +52,10 @@ def test_requests_made_from_it_are_answered_as_it_says(report: httpx2.Client, pu
     put(users, {"m": users, "n": {"x": (HOUR_S, 1)}})
     schema: Any = schemathesis.openapi.from_dict(report.get("/openapi.json").json())
     schema.config.base_url = report_url
-    checks = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
+    checks = [
+        not_a_server_error, status_code_conformance, content_type_conformance, response_headers_conformance,
+        response_schema_conformance, unsupported_method,
+    ]  # fmt: skip
     statuses: dict[int, int] = {}
 
     for operation in (result.ok() for result in schema.get_all_operations()):

@@ -7,12 +7,15 @@ from urllib.parse import quote
 
 import pytest
 
+from functions.core.report_query import FORMATS
 from functions.core.shards import shard_of
+from functions.report.routes import ROUTES
 
 if TYPE_CHECKING:
     import httpx2
     import redis
 
+    from functions.report.routes import Route
     from tests.report.conftest import Put
 
 SHARDS = 4
@@ -135,15 +138,20 @@ def test_a_304_reads_no_averages(report: httpx2.Client, put: Put, raw_redis: red
     assert not {"cmdstat_hmget", "cmdstat_hscan"} & stats.keys()
 
 
-def test_head_says_what_get_would(report: httpx2.Client, put: Put) -> None:
-    """HEAD has the headers and no body."""
-    put(a=(HOUR_S, 2))
-    head, get = report.head("/"), report.get("/")
+@pytest.mark.parametrize("coding", ["identity", "gzip", "zstd"])
+@pytest.mark.parametrize("wanted", FORMATS)
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.name)
+def test_head_says_what_get_would(report: httpx2.Client, put: Put, route: Route, wanted: str, coding: str) -> None:
+    """HEAD has the headers and no body, of every route and format, packed or not; a 304 too."""
+    put({"a": (HOUR_S, 2)}, {"m": {"a": (HOUR_S, 2)}})
+    path = route.template.format(user_id="a", merchant_id="m") + (f"?format={wanted}" if route.has_formats else "")
+    head, get = (report.request(method, path, headers={"accept-encoding": coding}) for method in ("HEAD", "GET"))
+    for answer in (head, get):
+        answer.headers.pop("date")
+    known = report.head(path, headers={"accept-encoding": coding, "if-none-match": get.headers["etag"]})
 
-    assert b"" == head.content
-    assert [get.headers[name] for name in ("etag", "content-length", "content-type")] == [
-        head.headers[name] for name in ("etag", "content-length", "content-type")
-    ]
+    assert (200, b"", dict(get.headers)) == (head.status_code, head.content, dict(head.headers))
+    assert (304, get.headers["etag"]) == (known.status_code, known.headers["etag"])
 
 
 @pytest.mark.parametrize(

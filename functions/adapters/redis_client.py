@@ -13,6 +13,7 @@ import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
+from urllib.parse import urlsplit
 
 import redis
 import redis.asyncio
@@ -100,6 +101,9 @@ def _pools(settings: Settings, pool_from: Callable[[str], _Pool]) -> tuple[list[
 
     def pool_of(url: str) -> _Pool:
         with _named_address():
+            parts = urlsplit(url)
+            if parts.scheme != "unix" and not re.fullmatch("/?|/[0-9]+/?", parts.path):
+                raise ValueError("the client would take the database 0")
             pool = pool_from(url)
         if settings.redis_password is not None:  # it goes before one in the address, which the client would prefer
             pool.connection_kwargs["password"] = settings.redis_password
@@ -123,7 +127,8 @@ def _named_address() -> Iterator[None]:
         yield
     except ValueError:
         raise MisconfiguredError(
-            "bad_settings", "FLYERTIME_REDIS_URL must be a redis://, rediss:// or unix:// address, its port a number"
+            "bad_settings",
+            "FLYERTIME_REDIS_URL must be a redis://, rediss:// or unix:// address, its port and its database numbers",
         ) from None
 
 

@@ -96,10 +96,36 @@ def test_a_script_has_the_id_that_the_store_gives_it(name: str, raw_redis: redis
     assert script.sha == raw_redis.script_load(script.text)
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:6379", "127.0.0.1:6379", "redis://:hunter2@127.0.0.1:port/0"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:6379",
+        "127.0.0.1:6379",
+        "redis://:hunter2@127.0.0.1:port/0",
+        "redis://:hunter2@127.0.0.1/zero",
+        "redis://127.0.0.1/0/1",
+    ],
+)
 def test_an_address_that_is_none_is_the_operators_matter(url: str) -> None:
     """The setting is named, and nothing of its value is shown."""
     for make in (connect, connect_async):
         with pytest.raises(MisconfiguredError, match="FLYERTIME_REDIS_URL must be") as error:
             make(Settings(redis_url=url))
         assert "hunter2" not in error.value.message
+
+
+@pytest.mark.parametrize(
+    ("url", "database"),
+    [
+        ("redis://127.0.0.1", 0),
+        ("redis://127.0.0.1:1/", 0),
+        ("rediss://127.0.0.1/3", 3),
+        ("redis://[::1]:1/3?protocol=2", 3),
+        ("redis://127.0.0.1?db=3", 3),
+        ("unix:///run/redis.sock?db=3", 3),
+    ],
+)
+def test_an_address_may_name_a_database(url: str, database: int) -> None:
+    """Behind the host, or behind a question mark."""
+    for make in (connect, connect_async):
+        assert database == make(Settings(redis_url=url)).connection_pool.connection_kwargs.get("db", 0)

@@ -78,8 +78,11 @@ def test_a_sender_that_can_set_no_header_puts_its_key_into_the_query(guarded: Fu
 
 
 def test_health_is_everybodys(guarded: FunctionProcess) -> None:
-    """Probes have no keys."""
-    assert 200 == httpx2.get(f"{guarded.url}/api/health", trust_env=False).status_code
+    """Probes have no keys, nor have browsers when they ask before they send, nor who reads how to send."""
+    for path in ("/api/health", "/healthz", "/readyz", "/openapi.json"):
+        assert 200 == httpx2.get(guarded.url + path, trust_env=False).status_code
+    for path in ("/", "/api/process"):
+        assert 204 == httpx2.options(guarded.url + path, trust_env=False).status_code
 
 
 def test_a_bound_key_writes_for_its_source_alone(guarded: FunctionProcess, structured: Any, app_event: Any) -> None:

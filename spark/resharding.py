@@ -6,7 +6,7 @@ beside the old ones. 4. One write in the layout makes number and generation the 
 records are put in the place of the old ones, once, and ingest is let in.
 
 Killed before the write, the same command begins anew; after it, the same command goes on. What fails before it is
-undone.
+undone. One is at work at a time: by a lease, which each one looks at again before what another could not bear.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import numpy as np
 import pyarrow as pa
 
 from functions.adapters.redis_generations import BuildingStore
+from functions.adapters.redis_lease import Lease
 from functions.adapters.redis_resharding import ReshardingStore
 from functions.core import archive as naming
 from functions.core.errors import FlyertimeError, MisconfiguredError
@@ -66,9 +67,16 @@ def reshard(settings: Settings, store: ReshardingStore, to: int) -> Resharded:
 
     Raises:
         MisconfiguredError: It cannot be done so: the same number, an unfinished backfill, no archive, another target.
-        UnavailableError: The store or the archive does not answer; start it again.
+        UnavailableError: The store or the archive does not answer, or another one is at work; start it again.
     """
     began_s = time.monotonic()
+    with Lease(settings, store.keys.resharder, "resharding") as lease:
+        result = _resharded(settings, store, to, lease)
+    result.seconds = time.monotonic() - began_s
+    return result
+
+
+def _resharded(settings: Settings, store: ReshardingStore, to: int, lease: Lease) -> Resharded:
     layout = store.layout()
     if not layout or not 1 <= to <= MAX_SHARDS:
         raise MisconfiguredError("bad_shards", f"the store must have been used, and have 1 to {MAX_SHARDS} shards")
@@ -83,13 +91,12 @@ def reshard(settings: Settings, store: ReshardingStore, to: int) -> Resharded:
             _undo(store, result)
             raise MisconfiguredError("same_shards", f"the store has {to} shards")
         try:
-            plan = _prepare(settings, store, result)
+            plan = _prepare(settings, store, result, lease)
             _switch(store, result)
         except BaseException:  # Ctrl-C too: ingest is closed
-            _undo_unless_switched(settings, result)
+            _undo_unless_switched(settings, result, lease)
             raise
-    _finish(settings, store, plan, result)
-    result.seconds = time.monotonic() - began_s
+    _finish(settings, store, plan, result, lease)
     return result
 
 
@@ -98,17 +105,19 @@ def _switch(store: ReshardingStore, result: Resharded) -> None:
         raise FlyertimeError("superseded", "a run or a rebuild came in between: start it again, with none of them")
 
 
-def _undo_unless_switched(settings: Settings, result: Resharded) -> None:
+def _undo_unless_switched(settings: Settings, result: Resharded, lease: Lease) -> None:
     """Let in as before; by other connections: an interrupted one may still get its last reply."""
     store = ReshardingStore(settings)
     try:
-        if not store.layout().get("generation", "0") == str(result.generation) != "0":
+        if not lease.is_held():  # another one has closed or laid out the shards since; only the generation is our own
+            store.give_up_switch(result.generation)
+        elif not store.layout().get("generation", "0") == str(result.generation) != "0":
             _undo(store, result)
     finally:
         store.close()
 
 
-def _prepare(settings: Settings, store: ReshardingStore, result: Resharded) -> dict[str, Any]:
+def _prepare(settings: Settings, store: ReshardingStore, result: Resharded, lease: Lease) -> dict[str, Any]:
     """Close, drain and copy; return the plan, which is in the store too."""
     store.set_layout(resharding=result.after)
     unfinished = [name for name, record in store.backfills().items() if record["state"] != "done"]
@@ -116,6 +125,7 @@ def _prepare(settings: Settings, store: ReshardingStore, result: Resharded) -> d
         raise MisconfiguredError("unfinished_backfills", f"backfills are not done: {', '.join(unfinished)}")
     archive = archive_of(settings, store)
     for shard in range(result.before):
+        lease.check()
         store.let_in(shard, 0)
         fence = store.ledger(shard).fence
         if fence:  # of something that was killed
@@ -123,11 +133,13 @@ def _prepare(settings: Settings, store: ReshardingStore, result: Resharded) -> d
             store.lift_fence(shard, fence)
     for shard in range(result.before):
         result.folded_events += _drain(settings, store, archive, shard)
+    lease.check()
     generation = result.generation = store.begin_generation()
     for dead in store.dead_generations():
         for shard in range(max(result.before, result.after)):
             store.drop_generation(shard, dead, used=shard < result.before)
             store.forget_new_record(dead, shard)
+    lease.check()
     building = BuildingStore(settings, generation)
     try:
         books = [_fenced(store, building, shard, generation) for shard in range(result.before)]
@@ -136,6 +148,7 @@ def _prepare(settings: Settings, store: ReshardingStore, result: Resharded) -> d
     now_us = store.now_ms() * 1000
     window = now_us // 1_000_000 // settings.dedupe_window_s
     for shard in range(result.before):
+        lease.check()
         _copy_state(store, shard, result, now_us)
         for other in _related(shard, result):
             if other != shard:
@@ -149,6 +162,7 @@ def _prepare(settings: Settings, store: ReshardingStore, result: Resharded) -> d
     for shard in range(result.before):
         erasures.update(store.erasures(shard))
     plan["erasures"] = erasures
+    lease.check()
     store.set_layout(plan=json.dumps(plan))
     return plan
 
@@ -277,9 +291,10 @@ def _books_of(
     return rows
 
 
-def _finish(settings: Settings, store: ReshardingStore, plan: dict[str, Any], result: Resharded) -> None:
+def _finish(settings: Settings, store: ReshardingStore, plan: dict[str, Any], result: Resharded, lease: Lease) -> None:
     """Do what is left after the switch, each step of it once."""
     for shard, fields in enumerate(plan["books"]):
+        lease.check()
         store.finish_shard(shard, result.generation, {**fields, "shards": 0})
     for shard in range(result.after):
         for backfill, record in store.backfills().items():
@@ -287,15 +302,17 @@ def _finish(settings: Settings, store: ReshardingStore, plan: dict[str, Any], re
                 store.count_whole(shard, backfill)
     store.move_erasures(max(result.before, result.after), plan.get("erasures", {}))  # none in an older version's plan
     for shard in range(result.after, result.before):
-        store.end_shard(shard, result.after)
+        store.end_shard(shard, result.after, result.generation)
     for dead in store.dead_generations():
         for shard in range(max(result.before, result.after)):
             store.drop_generation(shard, dead)
     archive = archive_of(settings, store)
     if archive is not None:
         for shard in range(max(result.before, result.after)):
+            lease.check()
             held = {file.path for file in store.archive_books(shard).files}
             archive.remove([path for path in archive.paths(shard) if path not in held])
+    lease.check()
     for shard in range(result.after):
         store.let_in(shard, result.after)
     store.set_layout(plan=None, resharding=None)

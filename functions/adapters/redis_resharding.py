@@ -123,9 +123,10 @@ class ReshardingStore(GenerationStore):
             if held:
                 self._redis.hset(self.keys.erasures(MOVED_TO), mapping=held)
 
-    def end_shard(self, shard: int, shards: int) -> None:
-        """Delete a shard that is no more, but for what tells ingest so."""
+    def end_shard(self, shard: int, shards: int, generation: int) -> None:
+        """Delete a shard that is no more, but for what tells ingest so; with its books of the generation made last."""
         with translated_errors():
+            self._redis.unlink(BuildingKeys(self.keys.namespace, generation).ledger(shard))
             self._redis.unlink(self.keys.events(shard), self.keys.archive(shard), self.keys.backfilled(shard))
             self._redis.unlink(self.keys.ledger(shard))
             self._redis.hset(self.keys.ledger(shard), "shards", shards)

@@ -82,6 +82,11 @@ class Keys:
         """Hash: backfill id to what it read, and how far it came (JSON)."""
         return f"{{{self.namespace}}}:backfills"
 
+    @property
+    def resharder(self) -> str:
+        """Hash: which resharding is at work, and until when it need give no sign (functions/adapters/lua/lease.lua)."""
+        return f"{{{self.namespace}}}:resharder"
+
     def events(self, shard: int) -> str:
         """Stream: the pending log."""
         return f"{{{self.namespace}:{shard}}}:events"

@@ -58,6 +58,7 @@ MAY_IMPORT = {
         "functions.adapters.redis_checks",
         "functions.adapters.redis_erasure",
         "functions.adapters.redis_generations",
+        "functions.adapters.redis_lease",
         "functions.adapters.redis_resharding",
         "functions.adapters.redis_quarantine",
         "functions.adapters.update_notices",

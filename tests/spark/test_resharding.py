@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from functions.adapters import redis_shard
+from functions.adapters import redis_lease, redis_shard
 from functions.adapters.redis_checks import CheckedStore
 from functions.adapters.redis_erasure import ErasureStore
+from functions.adapters.redis_lease import Lease
 from functions.adapters.redis_resharding import ReshardingStore
 from functions.adapters.redis_store import Appended, RedisStore, Seen, ShardBatch
 from functions.core.errors import FlyertimeError, MisconfiguredError, UnavailableError
@@ -28,6 +29,7 @@ from spark.keeping import archive_of, merge_files, needed_archive
 from spark.rebuilding import rebuild
 from spark.resharding import reshard
 from spark.verifying import verify_shard
+from tests.disturbing import Disturbance, disturbed
 from tests.fold_in_process import fold
 
 if TYPE_CHECKING:
@@ -46,6 +48,12 @@ EVENTS = [
     Event(number * 977_000_000, f"u{number % 23}", "flyer_open", f"f{number % 3}", f"m{number % 4 % 3}")
     for number in range(400)
 ]
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is gone is not waited for long."""
+    monkeypatch.setattr(redis_lease, "LEASE_S", 0.3)
 
 
 @pytest.fixture
@@ -187,9 +195,11 @@ def test_a_reader_follows_the_new_layout(kept: Settings, store: ReshardingStore,
 
 KILLED = """
 import os, signal, sys
+from functions.adapters import redis_lease
 from functions.adapters.redis_resharding import ReshardingStore
 from functions.core.settings import parse
 from spark.resharding import reshard
+redis_lease.LEASE_S = 0.3
 act, left = getattr(ReshardingStore, sys.argv[1]), int(sys.argv[2])
 def killed(*arguments, **named):
     global left
@@ -253,6 +263,82 @@ def test_killed_at_any_step_the_same_command_completes_it(
     assert plain_report(EVENTS) == read_report(kept)
     assert [] == deviations(kept)
     assert {"shards": "3"}.items() <= store.layout().items()
+    assert not {"plan", "resharding", "building"} & store.layout().keys()
+    fill_log(kept, [EVENTS])
+    fold(kept, store)
+    assert plain_report([*EVENTS, *EVENTS]) == read_report(kept)
+
+
+AT = [
+    ("set_layout", 1),
+    ("begin_generation", 1),
+    ("add_fields", 3),
+    ("switch_to", 1),
+    ("finish_shard", 2),
+    ("let_in", 6),
+]
+
+
+@pytest.mark.parametrize(("step", "time"), AT)
+def test_one_is_at_work_at_a_time(
+    kept: Settings,
+    store: ReshardingStore,
+    fill_log: Fill,
+    read_report: Read,
+    plain_report: Plain,
+    raw_redis: redis.Redis,
+    step: str,
+    time: int,
+) -> None:
+    """Whatever number another one wants, and whatever the first one is at: the other says so and changes nothing."""
+    fill_log(kept, [EVENTS[:200]])
+    fold(kept, store)
+    fill_log(kept, [EVENTS[200:]])
+
+    def meanwhile() -> None:
+        other = ReshardingStore(kept)
+        for to in (3, 4, 6):
+            with pytest.raises(UnavailableError, match="another resharding is at work"):
+                reshard(kept, other, to)
+        other.close()
+
+    with disturbed(Disturbance((ReshardingStore, step), time, "another"), meanwhile) as happened:
+        reshard(kept, store, 3)
+
+    assert [f"another {step}"] == happened
+    assert (3, plain_report(EVENTS), []) == (store.shards(), read_report(kept), deviations(kept))
+    names = [name.decode() for name in raw_redis.scan_iter(f"{{{kept.namespace}*")]
+    assert f"{{{kept.namespace}}}:resharder" not in names
+    assert [f"{{{kept.namespace}:3}}:ledger"] == [name for name in names if name.startswith(f"{{{kept.namespace}:3}}")]
+
+
+@pytest.mark.parametrize(("step", "time"), [("commit", 2), *AT[1:4]])
+def test_one_that_was_held_up_while_another_one_did_its_work_leaves_that_as_it_is(
+    kept: Settings,
+    store: ReshardingStore,
+    fill_log: Fill,
+    read_report: Read,
+    plain_report: Plain,
+    monkeypatch: pytest.MonkeyPatch,
+    step: str,
+    time: int,
+) -> None:
+    """It gave no sign for longer than its lease is good for, as one that was stopped and goes on; events come in."""
+    monkeypatch.setattr(Lease, "_renew", lambda _: None)
+    fill_log(kept, [EVENTS[:200]])
+    fold(kept, store)
+    fill_log(kept, [EVENTS[200:]])
+
+    def meanwhile() -> None:
+        other = ReshardingStore(kept)
+        reshard(kept, other, 6)
+        other.close()
+
+    held_up = disturbed(Disturbance((ReshardingStore, step), time, "another"), meanwhile)
+    with held_up, pytest.raises(FlyertimeError, match=r"begun meanwhile|came in between"):
+        reshard(kept, store, 3)
+
+    assert (6, plain_report(EVENTS), []) == (store.shards(), read_report(kept), deviations(kept))
     assert not {"plan", "resharding", "building"} & store.layout().keys()
     fill_log(kept, [EVENTS])
     fold(kept, store)

@@ -12,7 +12,7 @@ def main() -> None:
     """Parse and run."""
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("name", nargs="?", choices=["ingest", "job", "report"], help="which one (default: all)")
-    parser.add_argument("--events", type=int, default=1_000_000, help="job: events to fold (default: %(default)s)")
+    parser.add_argument("--events", type=int, default=10_000_000, help="job: events to fold (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="times each side runs, in turn (default: %(default)s)")
     parser.add_argument("--seconds", type=int, default=3, help="ingest: length of a load (default: %(default)s)")
     parser.add_argument(

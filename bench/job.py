@@ -98,15 +98,17 @@ def _incremental(folder: Path, events: int, rounds: int) -> None:
     """A hundredth of the events on a state of all of them, and on one of a tenth; against recomputing all."""
     more = max(1, events // 100)
     took: dict[str, list[Took]] = defaultdict(list)
-    for name, size in (("large", events), ("small", events // 10)):
-        folded, users = _folded(folder, size), size // EVENTS_A_USER
-        for number in range(rounds):
+    states = [
+        (name, _folded(folder, size), size // EVENTS_A_USER)
+        for name, size in (("large", events), ("small", events // 10))
+    ]
+    files = _files(folder, events + more, ndjson=False)
+    for number in range(rounds):
+        for name, folded, users in states:
             with _copy_of(folded) as valkey:
                 # Other moments of some of the same users, all over the state.
                 Workload(more, users=users, seed=10 + number).fill(Settings(redis_url=valkey.url))
                 took[name].append(_timed("fold", "--then", str(more), "--users", str(users), url=valkey.url))
-    files = _files(folder, events + more, ndjson=False)
-    for _ in range(rounds):
         took["full"].append(_timed("reference", "parquet", str(files / "parquet")))
     about = {"events": more, "state_events": events, "rounds": rounds}
     full_s = _median(took["full"], "seconds")

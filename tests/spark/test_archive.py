@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from functions.adapters.redis_archive import ArchiveStore
+from functions.adapters.redis_generations import GenerationStore
 from functions.core.archive import FAN, ArchivedFile
 from functions.core.errors import MisconfiguredError, UnavailableError
 from functions.core.events import Event
@@ -76,6 +77,22 @@ def test_small_files_are_merged_and_hold_the_same_in_the_same_order(
     assert (300, before.files[0].first, before.files[-1].last) == (file.events, file.first, file.last)
     assert file.size_bytes == archive.size_bytes(file.path) > 0
     assert (300, 300) == (after.ledger.folded, after.ledger.archived)
+
+
+def test_runs_merge_no_files_while_a_rebuild_reads_them(
+    kept: Settings, store: ArchiveStore, fill_log: Callable[[Settings, Iterable[list[Event]]], None]
+) -> None:
+    """It would begin that shard again; one that was given up holds up nobody."""
+    archive = needed_archive(kept, store)
+    fill_log(kept, [[event] for event in EVENTS[:FAN]])
+    fold(store, archive, 1)
+    rebuilding = GenerationStore(kept)
+    generation = rebuilding.begin_generation()
+    meanwhile = merge_files(store, archive, 0)
+    rebuilding.give_up_switch(generation)
+    rebuilding.close()
+
+    assert [0, FAN] == [meanwhile, merge_files(store, archive, 0)]
 
 
 def test_a_file_says_when_its_events_were_received(

@@ -9,6 +9,7 @@ import json
 import random
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ from functions.core.events import Event
 from functions.core.shards import shard_of
 from functions.core.spans import pack_totals, spans_of, totals_of
 from functions.core.timestamps import format_us, parse_us
+from spark import progress
 from spark.backfill import Backfilled, Source, backfill
 from spark.history_input import files_of
 from spark.history_rows import parsed_us
@@ -240,6 +242,22 @@ def test_an_input_that_has_changed_since_is_told(spark: SparkSession, settings: 
         count(spark, settings, Source(source.uri, "csv", {}, {"sep": ";"}))
     with pytest.raises(MisconfiguredError, match="no such file"):
         count(spark, settings, Source(str(tmp_path / "nothing"), "csv"))
+
+
+def test_an_input_that_changes_while_it_is_read_is_told(
+    spark: SparkSession, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not put on record as done; an array of objects in one file is read, where the option says so."""
+    rows = rows_of(EVENTS[:9])
+    (tmp_path / "in.json").write_text(json.dumps(rows))
+
+    monkeypatch.setattr(progress, "shown", lambda *_: nullcontext((tmp_path / "more.json").write_text("")))
+    with pytest.raises(MisconfiguredError, match="changed while it was read"):
+        count(spark, settings, Source(str(tmp_path), "json", options={"multiLine": "true"}), name="arrays")
+    store = HistoryStore(settings)
+    assert "started" == store.backfills()["arrays"]["state"]
+    assert 6 == sum(store.ledger(shard).backfilled for shard in range(store.shards()))
+    store.close()
 
 
 @pytest.mark.parametrize(

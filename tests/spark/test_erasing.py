@@ -24,9 +24,12 @@ from functions.core.packing import unpack_events
 from functions.core.shards import shard_of
 from spark import erasing
 from spark.archive import Archive
+from spark.backfill_parts import merge_part, parts_of
 from spark.erasing import Receipt, erase
 from spark.keeping import needed_archive
+from spark.rebuilding import rebuild
 from tests.fold_in_process import fold
+from tests.made_up_history import history_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -125,6 +128,26 @@ def test_a_user_is_in_no_store_afterwards_and_a_second_time_there_is_nothing(
     fold(kept, store)
     assert plain_report(event for event in events if event.user_id != name) == read_report(kept)
     assert (0, 20) == (len(pending_of(store)), sum(store.ledger(shard).erased for shard in range(2)))
+
+
+def test_a_user_of_history_is_erased_from_its_files_too_and_not_in_a_rebuild(
+    kept: Settings, store: ErasureStore, fill_log: Fill, read_report: Read, plain_report: Plain
+) -> None:
+    """The receipt tells history from log; other users' history stays."""
+    archive = needed_archive(kept, store)
+    for shard, part in parts_of(history_of(EVENTS[:200], 2).to_batches(), 1000):
+        merge_part(store, "old", shard, part, None, archive)
+    fill_log(kept, [EVENTS[200:]])
+    fold(kept, store)
+    receipt = erase(kept, store, "u1")
+    rebuild(kept, grace_s=0)
+    files = [file for shard in range(2) for file in store.archive_books(shard).files if file.backfill]
+    users = {user for file in files for table in archive.tables(file) for user in table["user_id"].to_pylist()}
+
+    assert (40, 20) == (receipt.archived_history_events, receipt.archived_events)
+    assert {"u0", "u2", "u3", "u4"} == users
+    assert (160, 160) == (sum(file.events for file in files), sum(store.ledger(n).history_archived for n in range(2)))
+    assert plain_report(OTHERS) == read_report(kept)
 
 
 def test_log_entries_keep_their_ids_and_order(

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from functions.adapters.redis_shard import ShardStore
 from functions.core.events import Event
+from functions.core.openings import Moment, Openings
 from functions.core.settings import Settings
 from functions.core.shards import shard_of
-from functions.core.span_packing import pack_spans
-from functions.core.spans import Totals, spans_of, totals_of, unpack_totals
+from functions.core.span_packing import HEADER_1, ROW_1, pack_spans
+from functions.core.spans import Span, Totals, spans_of, totals_of, unpack_totals
 from spark.folding import DamagedLogError, DamagedStateError, fold_shard
 from spark.running import bounds_of
 from spark.tasks import ROUNDS_A_PASS, fold_groups
@@ -362,6 +363,28 @@ def test_openings_that_are_switched_off_are_not_kept_from_then_on(
     fold(settings, lateness_us=None)
 
     assert {"u": Totals(2, 3, 0, 2 * 10**6)} == stored_totals(settings)
+
+
+def test_state_of_an_older_format_goes_on_and_is_written_anew_where_it_is_touched(
+    fresh: Callable[[], Settings],
+    fill_log: Callable[[Settings, Iterable[list[Event]]], None],
+    raw_redis: redis.Redis,
+) -> None:
+    """Format 1 had no time from open to close, so that of these spans is not known; another user's value stays."""
+    settings = fresh()
+    store = ShardStore(settings)
+    hour_us = 3_600_000_000
+    old = HEADER_1.pack(1, 1) + ROW_1.pack(0, hour_us, 2, 1, 1) + b"fm"
+    other = next(f"v{number}" for number in range(9) if shard_of(f"v{number}", SHARDS) == shard_of("u", SHARDS))
+    fill_log(settings, [[Event(3 * hour_us, "u", "flyer_close", "f", "m"), Event(0, "u", "flyer_open", "g", "m")]])
+    for user in ("u", other):
+        raw_redis.hset(store.keys.spans(shard_of(user, SHARDS)), user, old)
+    store.close()
+    fold(settings)
+
+    spans = {("f", "m"): Span(0, 3 * hour_us, 3), ("g", "m"): Span(0, 0, 1, Openings(None, (Moment(0, False),)))}
+    assert {"u": pack_spans(spans), other: old} == state_of(settings)
+    assert {"u": Totals(3 * 3600, 2, 0, 3 * hour_us, 0, 0, 1)} == stored_totals(settings)
 
 
 def test_an_empty_log_is_no_work(fresh: Callable[[], Settings]) -> None:

@@ -9,12 +9,14 @@ from functions.adapters.redis_erasure import ErasureStore
 from functions.adapters.redis_resharding import ReshardingStore
 from functions.core.events import Event
 from functions.core.settings import Settings
+from spark.backfill_parts import merge_part, parts_of
 from spark.erasing import erase
 from spark.folding import fold_shard
 from spark.keeping import merge_files, needed_archive, sweep
 from spark.rebuilding import rebuild
 from spark.resharding import reshard
 from spark.verifying import verify_shard
+from tests.made_up_history import history_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -44,7 +46,7 @@ def test_all_of_it_is_the_same_on_a_cluster(
     read_report: Callable[[Settings], dict[str, float]],
     plain_report: Callable[[Iterable[Event]], dict[str, float]],
 ) -> None:
-    """Folded, merged, erased, rebuilt and resharded; the report is right at each step, and verify finds nothing."""
+    """Folded, merged, history counted, erased, rebuilt, resharded: the report is right at each step, verify agrees."""
     settings = Settings(redis_url=redis_cluster.url, namespace="history", archive_uri=str(tmp_path))
     store = ReshardingStore(settings)
     store.lay_out()
@@ -64,14 +66,19 @@ def test_all_of_it_is_the_same_on_a_cluster(
         merge_files(store, archive, shard, everything=True)
         assert [] == sweep(store, archive, shard)
     check(EVENTS[:300])
+    store.register_backfill("old", {"state": "started"})
+    for shard, part in parts_of(history_of(EVENTS[300:], store.shards()).to_batches(), 1000):
+        merge_part(store, "old", shard, part, settings.lateness_us, archive)
+    store.update_backfill("old", {"state": "done"})
+    check(EVENTS)
     fill_log(settings, [EVENTS[300:]])
     erasing = ErasureStore(settings)
     receipt = erase(settings, erasing, "u5")
     erasing.close()
-    others = [event for event in EVENTS if event.user_id != "u5"]
-    assert (13, 5) == (receipt.archived_events, receipt.pending_events)
-    check(others[: 300 - 13])
+    others, more = ([event for event in some if event.user_id != "u5"] for some in (EVENTS, EVENTS[300:]))
+    assert (13, 5, 5) == (receipt.archived_events, receipt.archived_history_events, receipt.pending_events)
+    check(others)
     assert 1 == rebuild(settings, grace_s=0).generation
     assert 5 == reshard(settings, store, 5).after
-    check(others)
+    check([*others, *more])
     store.close()

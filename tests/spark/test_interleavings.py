@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import zlib
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, currently_in_test_context, note
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from functions.adapters import redis_erasure, redis_shard
+from functions.adapters import redis_erasure, redis_lease, redis_shard
 from functions.adapters.redis_archive import ArchiveStore
 from functions.adapters.redis_checks import CheckedStore
 from functions.adapters.redis_erasure import ErasureStore
 from functions.adapters.redis_generations import GenerationStore
 from functions.adapters.redis_resharding import ReshardingStore
 from functions.core.errors import FlyertimeError, MisconfiguredError
-from functions.core.events import FLYER_CLOSE, FLYER_EVENTS, Event
+from functions.core.events import FLYER_EVENTS, Event
 from functions.core.settings import Settings
-from functions.core.shards import shard_of
 from functions.core.spans import average_hours, spans_of, totals_of
 from spark.backfill_parts import merge_part, parts_of
 from spark.erasing import erase
@@ -34,6 +31,7 @@ from spark.rebuilding import rebuild
 from spark.resharding import reshard
 from spark.verifying import verify_shard
 from tests.disturbing import STEPS, Disturbance, disturbed
+from tests.made_up_history import history_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -78,30 +76,6 @@ def disturbances(command: str) -> st.SearchStrategy[Disturbance | None]:
     steps = st.sampled_from(STEPS[command])
     hows = st.sampled_from(["before", "after", *MEANWHILE[command]])
     return st.none() | st.builds(Disturbance, steps, st.integers(1, 4), hows)
-
-
-def history_of(events: Sequence[Event], shards: int) -> pa.Table:
-    """Return flyer events as the tasks of a backfill get them: by shard and place."""
-    rows = [
-        {
-            "shard": shard_of(event.user_id, shards),
-            "place": zlib.crc32(event.user_id.encode()),
-            "user_id": event.user_id,
-            "flyer_id": event.flyer_id,
-            "merchant_id": event.merchant_id or "",
-            "first_us": event.timestamp_us,
-            "last_us": event.timestamp_us,
-            "events": 1,
-            "is_close": event.event == FLYER_CLOSE,
-        }
-        for event in events
-        if event.event in FLYER_EVENTS and event.flyer_id is not None
-    ]
-    types = {name: pa.int64() for name in ("shard", "place", "first_us", "last_us", "events")}
-    types |= {name: pa.string() for name in ("user_id", "flyer_id", "merchant_id")} | {"is_close": pa.bool_()}
-    return pa.Table.from_pylist(
-        sorted(rows, key=lambda row: (row["shard"], row["place"])), pa.schema(list(types.items()))
-    )
 
 
 class Pipeline(RuleBasedStateMachine):
@@ -279,6 +253,7 @@ def machine(
     """Pipelines in the store; who is gone is not waited for."""
     monkeypatch.setattr(redis_shard, "FENCE_S", 0.01)
     monkeypatch.setattr(redis_erasure, "LEASE_S", 0.01)
+    monkeypatch.setattr(redis_lease, "LEASE_S", 0.01)
 
     def settings_of() -> Settings:
         name = f"mix{next(_numbers)}"

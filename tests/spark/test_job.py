@@ -209,7 +209,10 @@ def only_jvm(pid: int) -> list[int]:
     return [member for member in family(pid) if b"java" in Path(f"/proc/{member}/cmdline").read_bytes().split(b"\0")[0]]
 
 
-@pytest.mark.parametrize(("victims", "commit", "moment"), [(only_driver, 4, "after"), (only_jvm, 3, "before")])
+@pytest.mark.parametrize(
+    ("victims", "commit", "moment"),
+    [(only_driver, 4, "after"), (only_driver, 2, "before"), (only_jvm, 3, "before"), (only_jvm, 5, "after")],
+)
 def test_a_part_of_a_job_killed_at_a_commit_loses_and_doubles_nothing(
     filled: Settings,
     valkey: EmbeddedValkey,
@@ -255,14 +258,17 @@ def test_a_store_killed_at_a_commit_loses_and_doubles_nothing(
         assert plain_report(EVENTS) == read_report(settings)
 
 
+@pytest.mark.parametrize(("commit", "moment"), [(3, "before"), (3, "after")])
 def test_a_python_worker_killed_at_a_commit_is_replaced(
     filled: Settings,
     valkey: EmbeddedValkey,
     read_report: Callable[[Settings], dict[str, float]],
     plain_report: Callable[[Iterable[Event]], dict[str, float]],
+    commit: int,
+    moment: str,
 ) -> None:
     """Spark tries the task again, which reads again what was not committed: the run succeeds."""
-    process = kill_at(JOB, filled, valkey, 3, "before", python_workers)
+    process = kill_at(JOB, filled, valkey, commit, moment, python_workers)
 
     assert 0 == process.returncode
     assert (600, 0) == check_books(filled)
@@ -296,6 +302,8 @@ def test_a_run_is_put_on_record(filled: Settings, raw_redis: redis.Redis) -> Non
 
     assert [0, 0] == [first.returncode, second.returncode], first.stderr
     assert "600 events of 4 shards" in first.stderr
+    assert {"run", "started_at", "ended_at", "state", "events", "shards", "rounds", "superseded", "late_events",
+            "error"} == records[0].keys()  # fmt: skip
     assert [("test", "succeeded", "600"), ("test", "succeeded", "0")] == [
         (record["run"], record["state"], record["events"]) for record in records
     ]

@@ -20,6 +20,7 @@ import pytest
 import redis
 
 import functions.adapters
+from functions.adapters import redis_lease
 from functions.adapters.redis_archive import ArchiveStore
 from functions.adapters.redis_checks import CheckedStore
 from functions.adapters.redis_client import load_script
@@ -129,6 +130,15 @@ def watching(killing: Killing) -> Iterator[None]:
         yield
 
 
+def folding(settings: Settings) -> None:
+    """What is pending, in rounds of an entry."""
+    store = ArchiveStore(settings)
+    try:
+        fold(settings, store, 1)
+    finally:
+        store.close()
+
+
 def rebuilding(settings: Settings) -> None:
     """State and report anew from the archive."""
     rebuild(settings, grace_s=0)
@@ -188,7 +198,9 @@ def archived_events(settings: Settings, store: CheckedStore) -> Counter[Event]:
 
 
 @pytest.mark.parametrize("back", [False, True], ids=["stays away", "is back at once"])
-@pytest.mark.parametrize(("command", "fewest"), [(rebuilding, 15), (erasing, 5), (compacting, 3), (resharding, 40)])
+@pytest.mark.parametrize(
+    ("command", "fewest"), [(folding, 4), (rebuilding, 15), (erasing, 5), (compacting, 3), (resharding, 40)]
+)
 def test_a_store_killed_at_any_write_loses_and_doubles_nothing(
     server: EmbeddedValkey,
     tmp_path: Path,
@@ -197,10 +209,12 @@ def test_a_store_killed_at_any_write_loses_and_doubles_nothing(
     plain_report: Plain,
     command: Callable[[Settings], None],
     fewest: int,
+    monkeypatch: pytest.MonkeyPatch,
     *,
     back: bool,
 ) -> None:
     """The same command completes it: report, books and archive are those of the events, and runs go on."""
+    monkeypatch.setattr(redis_lease, "LEASE_S", 0.1)
     left = [event for event in EVENTS if command is not erasing or event.user_id != "u1"]
     for nth in itertools.count(1):
         name = f"{command.__name__}-{nth}-{'back' if back else 'away'}"
@@ -208,7 +222,7 @@ def test_a_store_killed_at_any_write_loses_and_doubles_nothing(
         store = CheckedStore(dataclasses.replace(settings, shards=None))
         fill_log(settings, [EVENTS[:20], EVENTS[20:40]])
         fold(settings, store, 10)
-        fill_log(settings, [EVENTS[40:]])
+        fill_log(settings, [EVENTS[40:50], EVENTS[50:]])
         quarantine_one(settings)
         settings = dataclasses.replace(settings, shards=None)
         killing = Killing(server, nth, back=back)

@@ -147,7 +147,10 @@ class Proxy:
     def _outlives(self, client: socket.socket) -> bool:
         """Wait for the step wanted, and then a moment for the end of a connection; tell whether it goes on."""
         self.reached.wait(_END_S)
-        ended, _, _ = select.select([client], [], [], _END_S)  # one that goes on waits for its reply and sends nothing
+        try:
+            ended, _, _ = select.select([client], [], [], _END_S)  # one that goes on waits for its reply
+        except ValueError:  # the store has ended, and the thread of its replies has closed the connection
+            return False
         return not ended
 
     def _replies(self, store: socket.socket, client: socket.socket, watch: Watch, hold: threading.Event) -> None:

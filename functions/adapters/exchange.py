@@ -39,11 +39,14 @@ class Exchange:
         """Its span, where spans are recorded; see functions/adapters/tracing.py."""
 
     def trace(self) -> TraceContext | None:
-        """Return our span where there is one, else what the caller sent; None where neither."""
+        """Return our span where there is one, else what the caller sent, or its event in binary mode; None where none.
+
+        So it is with spans: see functions/adapters/tracing.py.
+        """
         if self.span is not None:
             own: TraceContext = self.span.trace_context()
             return own
-        return parse(self.header(b"traceparent"))
+        return parse(self.header(b"traceparent")) or parse(self.header(b"ce-traceparent"))
 
     def header(self, name: bytes) -> str | None:
         """Return a header of the request; None where it has none or several of them."""

@@ -14,6 +14,7 @@ from functions.adapters import logs
 from functions.adapters.exchange import Exchange, current
 
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+BEGUN = f"00-{'1' * 32}-{'2' * 16}-01"
 
 
 def line_of(message: str, *arguments: object, error: Exception | None = None, **extra: Any) -> dict[str, Any]:
@@ -140,6 +141,26 @@ def test_a_line_within_a_request_says_which() -> None:
         line[name] for name in ("traceparent", "trace_id", "span_id", "ce_id", "caller")
     )
     assert "trace_id" not in line_of("outside of any request")
+
+
+@pytest.mark.parametrize(
+    ("headers", "trace_id"),
+    [
+        ({"ce-traceparent": BEGUN}, BEGUN[3:35]),
+        ({"ce-traceparent": BEGUN, "traceparent": TRACEPARENT}, TRACEPARENT[3:35]),
+        ({"ce-traceparent": "none"}, None),
+    ],
+)
+def test_an_event_that_comes_without_the_header_says_itself_where_it_is_from(
+    headers: dict[str, str], trace_id: str | None
+) -> None:
+    """In binary mode; the header is the hop, where there is one."""
+
+    def within() -> dict[str, Any]:
+        current.set(Exchange({"headers": [(name.encode(), text.encode()) for name, text in headers.items()]}, 0.0))
+        return line_of("m")
+
+    assert trace_id == copy_context().run(within).get("trace_id")
 
 
 def test_two_traceparents_are_none() -> None:

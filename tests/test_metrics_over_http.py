@@ -162,6 +162,7 @@ def test_a_setting_opens_or_closes_metrics(
         reply = httpx2.get(f"{report.url}/metrics", headers={"x-forwarded-for": "x"}, timeout=10, trust_env=False)
 
     assert status == reply.status_code
+    assert (setting == "off") == ("metrics_off" in reply.text)
 
 
 def test_any_accept_header_is_answered(settings: Settings, serve_function: ServeFunction) -> None:

@@ -189,6 +189,15 @@ def test_who_would_like_another_protocol_is_served_in_this_one(
     assert 200 == read_reply(connection)[0]
 
 
+def test_what_is_no_http_is_told_so(connection: socket.socket) -> None:
+    """By its code, and the connection ends."""
+    connection.sendall(b"\x16\x03\x01 hello\r\n\r\n")
+    status, body = read_reply(connection)
+
+    assert (400, "not_http") == (status, json.loads(body)["code"])
+    assert (0, b"") == read_reply(connection)
+
+
 def test_nonsense_behind_a_request_does_not_take_its_answer(connection: socket.socket) -> None:
     """The request is answered as ever, and then the connection ends."""
     connection.sendall(SIZED + b"\x00nonsense\r\n\r\n")

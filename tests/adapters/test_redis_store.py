@@ -352,5 +352,7 @@ def test_a_store_of_another_format_is_left_alone(settings: Settings, raw_redis: 
     """A newer version's store is not touched by an older one."""
     raw_redis.hset(f"{{{settings.namespace}}}:layout", mapping={"shards": 4, "format": LAYOUT_FORMAT + 1})
 
-    with pytest.raises(MisconfiguredError, match="the store has layout"):
+    with pytest.raises(MisconfiguredError, match="the store has layout") as error:
         run(settings, lambda store: store.shards())
+
+    assert "layout_format" == error.value.code

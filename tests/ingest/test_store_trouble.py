@@ -197,6 +197,21 @@ def test_readiness_follows_the_store(own_valkey: EmbeddedValkey, own_ingest: Fun
     assert 200 == httpx2.get(f"{own_ingest.url}/healthz", trust_env=False).status_code
 
 
+def test_a_probe_waits_no_longer_than_probes_do(
+    own_valkey: EmbeddedValkey, own_settings: Settings, serve_function: ServeFunction
+) -> None:
+    """However long the store may take for a write: one that hangs is told after two seconds."""
+    with serve_function("ingest", own_settings, FLYERTIME_REDIS_TIMEOUT_S="60") as process:
+        assert 200 == httpx2.get(f"{process.url}/readyz", trust_env=False).status_code
+        os.kill(own_valkey.pid, signal.SIGSTOP)
+        try:
+            reply = httpx2.get(f"{process.url}/readyz", timeout=20, trust_env=False)
+        finally:
+            os.kill(own_valkey.pid, signal.SIGCONT)
+
+    assert (503, "not_ready", "1") == (reply.status_code, reply.json()["code"], reply.headers["retry-after"])
+
+
 def test_ingest_refuses_to_work_on_a_store_laid_out_otherwise(
     own_valkey: EmbeddedValkey, own_ingest: FunctionProcess, serve_function: ServeFunction, batch: Any
 ) -> None:

@@ -1,0 +1,53 @@
+"""The one table of errors and replies: each with its status and its code, and nothing in it that the error quoted."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from starlette.requests import ClientDisconnect, Request
+
+from functions.adapters import web
+from functions.core.errors import FlyertimeError, MisconfiguredError, RequestRefusedError, UnavailableError
+
+if TYPE_CHECKING:
+    from starlette.responses import Response
+
+
+def answered(error: Exception) -> Response:
+    """Return the reply where a handler raises an error."""
+
+    async def handle(_: Request) -> Response:
+        raise error
+
+    return asyncio.run(web.answered(handle, Request({"type": "http", "headers": []})))
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code", "retry_after"),
+    [
+        (RequestRefusedError("too_odd", "words", status=418, headers={"x-more": "y"}), 418, "too_odd", None),
+        (UnavailableError("store_full", "words", retry_after_s=10), 503, "store_full", "10"),
+        (MisconfiguredError("layout_format", "hunter2"), 503, "layout_format", "60"),
+        (FlyertimeError("odd", "words"), 500, "odd", None),
+        (RuntimeError("hunter2"), 500, "unexpected", None),
+        (RecursionError("hunter2"), 500, "unexpected", None),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+)
+def test_an_error_is_a_problem_with_its_code(error: Exception, status: int, code: str, retry_after: str | None) -> None:
+    """What only the operator should read, or what nobody expected, is in the log and not in the reply."""
+    reply = answered(error)
+    problem = json.loads(bytes(reply.body))
+
+    assert (status, web.PROBLEM_TYPE) == (reply.status_code, reply.headers["content-type"])
+    assert (status, code, retry_after) == (problem["status"], problem["code"], reply.headers.get("retry-after"))
+    assert "hunter2" not in str(problem)
+    assert {"type", "title", "detail"} < set(problem)
+
+
+def test_nobody_is_told_where_the_sender_has_left() -> None:
+    """And it is no error of ours."""
+    assert (400, b"") == (answered(ClientDisconnect()).status_code, answered(ClientDisconnect()).body)

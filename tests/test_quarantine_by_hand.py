@@ -301,6 +301,22 @@ def test_a_list_can_be_narrowed(ingest: FunctionProcess, run: Callable[..., Resu
     assert "90s, 15m, 2h, 3d" in run("list", "--since", "yesterday").stderr
 
 
+def test_the_list_says_what_the_caps_are_and_what_they_cost(
+    serve_function: ServeFunction, keyed: Settings, run: Callable[..., Result]
+) -> None:
+    """Nothing is lost in silence."""
+    before = run("list").stdout
+    with serve_function("ingest", keyed, FLYERTIME_QUARANTINE_MAX_EVENTS="10") as ingest:
+        post(ingest, [event(str(number), {"n": number}) for number in range(17)])
+    after = run("list").stdout
+
+    assert "at most 10,000 events and 33.6 MB, each for 30 days" in before
+    assert "lost" not in before
+    assert "now: 10, 0 of them corrected" in after
+    assert "ever: 17 kept, 0 redriven, 0 discarded, 0 erased, 0 expired" in after
+    assert "lost to the caps: 0 pushed out by newer ones, 7 by newer ones of their own key" in after
+
+
 def test_the_status_says_that_there_are_some(
     ingest: FunctionProcess, environment: dict[str, str], run: Callable[..., Result]
 ) -> None:

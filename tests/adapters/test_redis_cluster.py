@@ -95,6 +95,20 @@ def test_the_address_of_one_node_is_enough(redis_cluster: EmbeddedCluster, numbe
     assert (SHARDS, (0, None), []) == (len(averages), average, runs)
 
 
+@pytest.mark.parametrize("place", [0, 1])
+def test_of_several_addresses_one_may_be_away_at_the_start(redis_cluster: EmbeddedCluster, place: int) -> None:
+    """The first or another: to functions and to the job."""
+    addresses = [redis_cluster.nodes[number].url for number in (0, 2)]
+    addresses.insert(place, "redis://127.0.0.1:1/0")
+    settings = Settings(redis_url=",".join(addresses), namespace=f"away{place}", shards=SHARDS)
+
+    assert ["Appended"] * SHARDS == run(settings, lambda store: append_everywhere(store, 1))
+    run(settings, lambda store: store.ready(to_write=True))
+    store = ShardStore(settings)
+    assert [1] * SHARDS == [store.ledger(shard).accepted for shard in range(store.shards())]
+    store.close()
+
+
 def test_pipelines_of_the_job_go_to_many_nodes_too(redis_cluster: EmbeddedCluster) -> None:
     """In order; a transaction over one shard only; the first error is raised, or stands in its place."""
     for url in (redis_cluster.url, redis_cluster.nodes[0].url):

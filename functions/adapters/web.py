@@ -104,7 +104,8 @@ def preferences_of(headers: Mapping[str, str]) -> frozenset[str]:
     preferences = headers.get("prefer")
     if preferences is None:
         return frozenset()
-    return frozenset(part.partition(";")[0].strip() for part in preferences.lower().split(","))
+    # A value in quotes is the same as one without; none of those that we know has a comma.
+    return frozenset(part.partition(";")[0].strip() for part in preferences.lower().replace('"', "").split(","))
 
 
 def preferred_wait_s(headers: Mapping[str, str]) -> int:

@@ -48,6 +48,15 @@ def test_an_error_is_a_problem_with_its_code(error: Exception, status: int, code
     assert {"type", "title", "detail"} < set(problem)
 
 
+@pytest.mark.parametrize(
+    "sent", ["return=minimal", 'Return="minimal"', "wait=5, return=minimal; x=y", ' a , return="minimal";b, reply']
+)
+def test_a_preference_is_known_in_each_of_its_forms(sent: str) -> None:
+    """With quotes or without, among others, with parameters that nobody knows (RFC 7240 §2)."""
+    assert "return=minimal" in web.preferences_of({"prefer": sent})
+    assert "return=minimal" not in web.preferences_of({"prefer": sent.replace("minimal", "minimally")})
+
+
 def test_nobody_is_told_where_the_sender_has_left() -> None:
     """And it is no error of ours."""
     assert (400, b"") == (answered(ClientDisconnect()).status_code, answered(ClientDisconnect()).body)

@@ -122,6 +122,7 @@ def backfill(
     spark = spark.newSession()
     spark.conf.set("spark.sql.session.timeZone", "UTC")
     spark.conf.set("spark.sql.sources.partitionColumnTypeInference.enabled", "false")  # a merchant 007 is no 7
+    spark.conf.set("spark.sql.legacy.parquet.nanosAsLong", "true")  # Spark has no such type; pandas writes it
     spark.conf.set("spark.sql.adaptive.optimizer.excludedRules", _CUTS_OFF)
     store = HistoryStore(settings)
     try:

@@ -13,7 +13,7 @@ from functions.core.events import FIELDS
 from spark.backfill import Source, backfill
 from spark.commands import failed_in_spark, run_command
 from spark.history_input import FORMATS
-from spark.history_rows import UNITS_US
+from spark.history_rows import UNITS_NS
 from spark.session import start_context
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FIELD=NAME",
         help=f"a field's column, where it is called otherwise; a dot goes into a struct. Fields: {', '.join(FIELDS)}",
     )
-    parser.add_argument("--unit", choices=list(UNITS_US), help="what timestamps that are whole numbers count")
+    parser.add_argument("--unit", choices=list(UNITS_NS), help="what timestamps that are whole numbers count")
     parser.add_argument(
         "--option",
         action="append",

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 CORRUPT: Final = "_corrupt_record"
 """Column in which Spark puts a line that it cannot read."""
-UNITS_US: Final = {"s": 1_000_000, "ms": 1000, "us": 1}
-"""Units of timestamps that are whole numbers, in microseconds."""
+UNITS_NS: Final = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1000, "ns": 1}
+"""Units of timestamps that are whole numbers, in nanoseconds."""
+_MICROSECOND_NS: Final = 1000
 
 _OFFSET: Final = r"([Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d)"
 _USUAL: Final = r"\A\d{4}-\d\d-\d\dT\d\d:\d\d:[0-5]\d(\.\d{1,6})?(Z|[+-](0\d|1[0-7]):[0-5]\d)\z"
@@ -41,7 +42,7 @@ def checked(
         columns: Field of an event to the column that holds it; a dot goes into a struct.
         max_field_bytes: Longest text, in UTF-8.
         latest_us: Latest moment that is believed; None believes any.
-        unit: What a timestamp that is a whole number counts: s, ms or us.
+        unit: What a timestamp that is a whole number counts: s, ms, us or ns.
 
     Returns:
         Columns moment_us, timestamp (as text), user_id, event, flyer_id, merchant_id, and faults: codes, as ingest has
@@ -99,9 +100,17 @@ def _moment_us(rows: DataFrame, column: Column, name: str, unit: str | None) -> 
     if isinstance(kind, StringType) and unit is None:
         return parsed_us(column)
     if isinstance(kind, IntegralType | StringType) and unit is not None:
-        return column.try_cast("long") * F.lit(UNITS_US[unit])
+        return _number_us(column.try_cast("long"), UNITS_NS[unit])
     wanted = "say what it counts with --unit" if isinstance(kind, IntegralType) else "it must be a timestamp or a text"
     raise MisconfiguredError("bad_column", f"column {name!r} for timestamp is of type {kind.simpleString()}: {wanted}")
+
+
+def _number_us(number: Column, unit_ns: int) -> Column:
+    """Return a number of some unit in microseconds, floored; null where that is more than 64 bits hold."""
+    if unit_ns >= _MICROSECOND_NS:
+        return F.try_multiply(number, F.lit(unit_ns // _MICROSECOND_NS))
+    whole = F.try_subtract(number, F.pmod(number, F.lit(_MICROSECOND_NS)))
+    return F.call_function("div", whole, F.lit(_MICROSECOND_NS))
 
 
 def parsed_us(text: Column) -> Column:

@@ -28,7 +28,7 @@ from functions.core.timestamps import format_us, parse_us
 from spark import progress
 from spark.backfill import Backfilled, Source, backfill
 from spark.history_input import files_of
-from spark.history_rows import parsed_us
+from spark.history_rows import checked, parsed_us
 from spark.resharding import reshard
 
 if TYPE_CHECKING:
@@ -82,6 +82,8 @@ def write(folder: Path, kind: str) -> Source:
     moments = [event.timestamp_us for event in EVENTS]
     if kind == "parquet with timestamps":
         times, unit = pa.array(moments, pa.timestamp("us", "UTC")), None
+    elif kind == "parquet with nanoseconds":
+        times, unit = pa.array([moment * 1000 + 999 for moment in moments], pa.timestamp("ns")), "ns"
     else:
         times, unit = pa.array(moments), "us"
     columns = {name: [getattr(event, name) for event in EVENTS] for name in NAMES[1:]}
@@ -93,7 +95,9 @@ def write(folder: Path, kind: str) -> Source:
     return Source(str(folder), "parquet", unit=unit)
 
 
-@pytest.mark.parametrize("kind", ["json", "csv", "parquet with timestamps", "parquet with numbers"])
+@pytest.mark.parametrize(
+    "kind", ["json", "csv", "parquet with timestamps", "parquet with numbers", "parquet with nanoseconds"]
+)
 def test_history_of_every_kind_is_counted_once_beside_the_log(
     spark: SparkSession,
     settings: Settings,
@@ -373,6 +377,27 @@ def test_moments_are_read_as_ingest_reads_them(spark: SparkSession) -> None:
     in_years = (-62_135_596_800_000_000, 253_402_300_799_999_999)
     shown = [us if us is not None and in_years[0] <= us <= in_years[1] else None for _, us in found]
     assert [expected(text) for text, _ in found] == shown
+
+
+@pytest.mark.parametrize(
+    ("unit", "moments"),
+    [
+        ("s", {1_700_000_000: 1_700_000_000_000_000, -1: -1_000_000, 2**63 - 1: None, 10**12: None}),
+        ("ms", {1_700_000_000_001: 1_700_000_000_001_000, -(2**63): None}),
+        ("us", {1_700_000_000_000_001: 1_700_000_000_000_001, 2**63 - 1: None}),
+        ("ns", {1_700_000_000_000_001_999: 1_700_000_000_000_001, -1: -1, -1000: -1, -(2**63): None}),
+    ],
+)
+def test_whole_numbers_are_what_their_unit_says(spark: SparkSession, unit: str, moments: dict[int, int | None]) -> None:
+    """Floored to microseconds; what lies beyond all years, or beyond 64 bits, is a fault of its row alone."""
+    schema = "timestamp long, user_id string, event string, flyer_id string, merchant_id string"
+    rows = spark.createDataFrame([(number, "u", "flyer_open", "f", "m") for number in moments], schema)
+    columns = {name: name for name in NAMES}
+    found = checked(rows, columns, max_field_bytes=100, latest_us=None, unit=unit).collect()
+
+    assert {number: ["bad_timestamp"] if us is None else us for number, us in moments.items()} == {
+        int(row.timestamp): row.faults or row.moment_us for row in found
+    }
 
 
 def test_the_command_says_what_is_wrong_in_a_line() -> None:

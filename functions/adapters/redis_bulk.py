@@ -80,7 +80,7 @@ async def ask(
     Args:
         pool: Of the server's connections.
         commands: The first one's reply is large.
-        elements: Of a record of that reply; 0: none is wanted as a `Regular`.
+        elements: Of a record of that reply.
 
     Raises:
         RedisError: The server is not there, does not go on in time, or refuses us.

@@ -13,9 +13,11 @@ if TYPE_CHECKING:
 LAYOUT_FORMAT: Final = 1
 """Version of the keys and values of docs/architecture.md; a store of another one is not touched."""
 
-_COUNTS: Final = (
-    *("accepted", "duplicate", "folded", "erased", "commits", "version", "backfilled"),
-    *("archived", "archived_erased", "history_archived", "history_archived_erased", "swaps", "loose", "fence"),
+_COUNTS: Final = frozenset(
+    (
+        *("accepted", "duplicate", "folded", "erased", "commits", "version", "backfilled"),
+        *("archived", "archived_erased", "history_archived", "history_archived_erased", "swaps", "loose", "fence"),
+    )
 )
 """Fields of a ledger that are whole numbers."""
 
@@ -42,7 +44,7 @@ def ledger_from(shard: int, reply: Sequence[bytes]) -> ShardLedger:
     """Return the books that the ledger script's reply describes."""
     oldest = reply[0].decode()
     fields = {name.decode(): value.decode() for name, value in zip(reply[2::2], reply[3::2], strict=True)}
-    counts = {name: int(fields.get(name, 0)) for name in _COUNTS}
+    counts = {name: int(value) for name, value in fields.items() if name in _COUNTS}
     return ShardLedger(
         shard=shard,
         folded_to=fields.get("folded_to", "0-0"),

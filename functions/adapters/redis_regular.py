@@ -61,7 +61,7 @@ class ArrivingReplies:
         """Prepare.
 
         Args:
-            elements: Of a record of the first reply; 0: all replies are wanted as objects.
+            elements: Of a record of the first reply.
             further: Replies that come behind it.
         """
         self._elements = elements
@@ -74,7 +74,7 @@ class ArrivingReplies:
         self._head: Regular | None = None  # while the first reply is regular, as far as it is there
         self._around: list[tuple[int, bytes]] = []
         self._checked = 0
-        self._by_objects = not elements
+        self._by_objects = False
         self.replies: list[Any] = []
         """Those that are there: the first one a `Regular`, or a list, or an error."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -153,10 +154,7 @@ class ReportStore(RedisStore):
         self, keys: sharding.Keys, shards: int, merchant: str | None, *, merchants: bool
     ) -> tuple[list[Any], list[Any]]:
         """Return how each shard stands, and the replies to what is asked beside it."""
-        names = [
-            [keys.ledger(shard), keys.events(shard), keys.versions(shard), keys.averages(shard, merchant)]
-            for shard in range(shards)
-        ]
+        names = _names(keys, shards, merchant)
         beside: list[Command] = [("XREVRANGE", keys.runs, "+", "-", "COUNT", 1)]
         if merchants:
             beside += [("HGETALL", keys.versions(shard)) for shard in range(shards)]
@@ -173,7 +171,7 @@ class ReportStore(RedisStore):
         return [reply for (reply,) in replies[:shards]], replies[shards:]
 
     async def _ask(self, commands: Sequence[Command]) -> list[Any]:
-        """Return the replies to commands, of which none is large, in one trip to each node."""
+        """Return the replies to commands, which together are not large, in one trip to each node."""
         if not self._redis.is_cluster:
             replies = await self._wire.ask(commands)
             for reply in replies:
@@ -184,10 +182,7 @@ class ReportStore(RedisStore):
             else:
                 return replies
             self._redis.take_for_cluster()
-        pipe = self._redis.pipeline(transaction=False)
-        for command in commands:
-            pipe.execute_command(*command)
-        return list(await pipe.execute())
+        return await self._ask_for_much(commands)
 
     async def _of_live(
         self,
@@ -223,14 +218,8 @@ class ReportStore(RedisStore):
     async def _ask_for_column(self, commands: Sequence[Command]) -> list[Any]:
         return await self._ask_for_records(commands, 1)
 
-    async def _ask_for_objects(self, commands: Sequence[Command]) -> list[Any]:
-        return await self._ask_for_records(commands, 0)
-
     async def _ask_for_records(self, commands: Sequence[Command], elements: int) -> list[Any]:
-        """Return the replies to commands, the first one a `Regular` where its records of so many elements are alike.
-
-        None of them is where there are no elements.
-        """
+        """Return the replies to commands, the first one a `Regular` where its records of so many elements are alike."""
         if self._redis.is_cluster:
             return await self._ask_for_much(commands)
         replies = await redis_bulk.ask(self._redis.connection_pool, commands, elements)
@@ -269,7 +258,7 @@ class ReportStore(RedisStore):
     async def wholes(self, shards: Sequence[int], merchant: str | None) -> list[Averages]:
         """Return the averages of shards with few users, in no order, in one trip."""
         flat = await self._all_of_live(
-            lambda keys, _: [("HGETALL", keys.averages(shard, merchant)) for shard in shards], self._ask_for_objects
+            lambda keys, _: [("HGETALL", keys.averages(shard, merchant)) for shard in shards], self._ask
         )
         return [(each[0::2], each[1::2]) for each in flat]
 
@@ -381,6 +370,15 @@ def _hash_of(response: Any, **options: Any) -> Any:
 
 _AS_IT_CAME: Final = {"as_it_came": True}
 """Leave a hash as the list that it comes as: a dictionary of many users takes as long as reading them."""
+
+
+@lru_cache(_MOST_RECENT)
+def _names(keys: sharding.Keys, shards: int, merchant: str | None) -> list[tuple[str, ...]]:
+    """Return the keys that the state script looks at, of each shard."""
+    return [
+        (keys.ledger(shard), keys.events(shard), keys.versions(shard), keys.averages(shard, merchant))
+        for shard in range(shards)
+    ]
 
 
 def _first(block: dict[bytes, bytes], count: int) -> dict[bytes, bytes]:

@@ -17,7 +17,7 @@ from functions.adapters import metrics
 from functions.core.errors import FlyertimeError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Mapping
+    from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 
     from starlette.types import Receive, Scope, Send
 
@@ -27,7 +27,7 @@ WHOLE_UP_TO_BYTES: Final = 65_536
 """A reply that is no longer is sent in one piece, with its length."""
 
 PART_BYTES: Final = 262_144
-"""What is handed to the server at a time."""
+"""About so much is handed to the server at a time; pieces are gathered, since each time wakes the reader."""
 
 UNSENT: Final = "flyertime.unsent"
 """ASGI extension of our server: a function that tells the bytes which the other side has not confirmed yet."""
@@ -60,15 +60,19 @@ class StreamedReply(Response):
         watching = asyncio.ensure_future(self._watch(scope.get("extensions", {}).get(UNSENT, {}).get("bytes")))
         try:
             async with aclosing(self._rest) as rest:
-                head = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
-                await self._sent(send, head)
+                await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+                pieces: list[bytes] = []
+                size = enough = 0  # the first goes at once
                 async for piece in _after(self._first, rest):
                     if leaving.done():
                         return
-                    whole = memoryview(piece)
-                    for start in range(0, len(piece), PART_BYTES):
-                        await self._sent(send, _body(whole[start : start + PART_BYTES]))
-            await self._sent(send, _body(b"", more=False))
+                    pieces.append(piece)
+                    size += len(piece)
+                    if size >= enough:
+                        for part in _parts_of(pieces, size):
+                            await self._sent(send, _body(part))
+                        pieces, size, enough = [], 0, PART_BYTES
+            await self._sent(send, _body(b"".join(pieces), more=False))
         except _StalledError:
             metrics.ERRORS.of("reader_stalled").add()
             logger.warning("a reader took nothing for %g s; the reply is broken off", self._stall_s)
@@ -138,6 +142,14 @@ async def _after(first: bytes, rest: AsyncGenerator[bytes]) -> AsyncGenerator[by
     yield first
     async for piece in rest:
         yield piece
+
+
+def _parts_of(pieces: Sequence[bytes], size: int) -> Iterator[memoryview]:
+    """Yield pieces of so many bytes together in parts of one length."""
+    whole = memoryview(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+    step = -(-size // max(1, size // PART_BYTES))
+    for start in range(0, size, step):
+        yield whole[start : start + step]
 
 
 async def _until_gone(receive: Receive) -> None:

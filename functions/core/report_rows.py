@@ -111,7 +111,7 @@ def rows_of_users(ids: Sequence[bytes], values: Sequence[bytes]) -> UserRows:
         rows = UserRows(ids, numbers[0::2], numbers[1::2], values=values)
     else:  # some are of an older format
         rows = UserRows(ids, *zip(*map(unpack_totals, values), strict=True))
-    return rows if min(rows.sessions) > 0 else rows.where([count > 0 for count in rows.sessions])
+    return rows if all(rows.sessions) else rows.where([count > 0 for count in rows.sessions])
 
 
 def is_current(packed: bytes, values: Sequence[bytes]) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from datetime import date
 from functools import lru_cache
+from operator import add
 from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 
 import msgspec
@@ -17,6 +18,8 @@ from functions.core.report_columns import Column, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from functions.core.report_rows import UserRows
 
 
 class TableEncoder(Protocol):
@@ -198,8 +201,7 @@ def _paired(encoder: TextEncoder, columns: Sequence[Sequence[Any]], kinds: Seque
     if kinds != _PAIR or not columns[0] or None in columns[1]:
         return None
     ids, hundredths = columns
-    starts = b"".join([text[:1] for text in ids]) if encoder.looks_at_starts else b""
-    if not encoder.writes_as_they_are(b"".join(ids), starts, len(ids)):
+    if not (_are_plain(ids) or _written_as_they_are(encoder, ids)):
         return None
     before, between, last = encoder.around
     parts: list[bytes] = [before] * (2 * len(ids) + 1)
@@ -207,6 +209,33 @@ def _paired(encoder: TextEncoder, columns: Sequence[Sequence[Any]], kinds: Seque
     parts[2::2] = map(_around_hours(between, last + encoder.separator + before).__getitem__, hundredths)
     parts[-1] = between + hours_text(hundredths[-1]) + last
     return b"".join(parts)
+
+
+def text_by_id(encoder: TextEncoder, rows: UserRows) -> bytes | None:
+    """Return the ids and averages of rows that come in no order, by the ids' bytes; None where it takes another way.
+
+    Texts are put in order, rather than all that they are made of. What stands behind an id does not count then where
+    it is less than any letter or digit, or where no id is longer than another.
+    """
+    ids = rows.ids
+    if not _are_plain(ids) and (len({*map(len, ids)}) != 1 or not _written_as_they_are(encoder, ids)):
+        return None
+    before, between, last = encoder.around
+    behind = last + encoder.separator + before
+    texts = [*map(add, ids, map(_around_hours(between, behind).__getitem__, rows.hundredths()))]
+    texts.sort()
+    text = b"".join((before, *texts))
+    return text[: len(text) - len(behind) + len(last)]
+
+
+def _are_plain(texts: Sequence[bytes]) -> bool:
+    """Tell whether all are letters and digits of ASCII, which every format writes as they are."""
+    return b"".join(texts).isalnum() and all(texts)
+
+
+def _written_as_they_are(encoder: TextEncoder, texts: Sequence[bytes]) -> bool:
+    starts = b"".join([text[:1] for text in texts]) if encoder.looks_at_starts else b""
+    return encoder.writes_as_they_are(b"".join(texts), starts, len(texts))
 
 
 class _AroundHours(dict[int, bytes]):

@@ -223,6 +223,7 @@ async def ahead(items: AsyncGenerator[_Item]) -> AsyncGenerator[_Item]:
     try:
         while (item := await task) is not None:
             task = asyncio.create_task(following())
+            await asyncio.sleep(0)  # it begins before the item is worked on
             yield item
     finally:
         task.cancel()

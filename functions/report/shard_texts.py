@@ -17,8 +17,9 @@ from functions.adapters.redis_report import by_objects, in_order
 from functions.core.report_columns import DEFAULT_FIELDS
 from functions.core.report_query import Filters
 from functions.core.report_rows import rows_of_users
+from functions.core.report_texts import text_by_id
 from functions.report.kept_texts import KeptPart, KeptTexts, LooseTexts
-from functions.report.reading import ahead, by_shard, cut, in_few_trips
+from functions.report.reading import SLICE_USERS, ahead, by_shard, cut, in_few_trips
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator, Sequence
@@ -63,6 +64,16 @@ class _Table:
             if len(shown):
                 yield len(shown), self.encoder.text([shown.column(name) for name in self.query.fields])
 
+    def texts_by_id(self, averages: Averages) -> Iterator[Text]:
+        """Yield the texts of users, who come in no order, by their ids."""
+        if self.by_kernels and len(averages[0]) <= SLICE_USERS:
+            rows = rows_of_users(*averages)
+            text = text_by_id(self.encoder, rows)
+            if text is not None:
+                yield len(rows), text
+                return
+        yield from self.texts_of(in_order(averages))
+
 
 class ShardTexts:
     """Makes the texts of tables, and keeps them as long as their shards stay at their versions."""
@@ -103,7 +114,7 @@ class ShardTexts:
                         yield rows, table.encoder.placed(text)
                     continue
                 texts = []
-                for rows, text in table.texts_of(in_order(await anext(read))):
+                for rows, text in table.texts_by_id(await anext(read)):
                     texts.append((rows, text))
                     yield rows, table.encoder.placed(text)
                 self._kept.keep(table.question, shard, LooseTexts(table.versions[shard], texts))

@@ -19,7 +19,7 @@ from functions.core.report_cursor import Position, read_cursor, write_cursor
 from functions.core.report_query import Filters, parameters_of, table_query
 from functions.core.report_rows import UserRows, hundredths_of, joined, rows_of_users
 from functions.core.report_summary import Summary
-from functions.core.report_texts import Csv, JsonArray, JsonLines
+from functions.core.report_texts import Csv, JsonArray, JsonLines, text_by_id
 from functions.core.spans import Totals, average_hours, pack_totals
 from functions.core.timestamps import format_us
 
@@ -109,6 +109,29 @@ def test_every_text_format_says_the_same(users: dict[str, Totals]) -> None:
     for row, shown in zip(wanted, read, strict=True):
         assert shown["user_id"] in {row["user_id"], f"'{row['user_id']}"}
         assert shown["user_id"][:1] not in set("=+-@\t\r\n\0\N{FULLWIDTH EQUALS SIGN}\N{FULLWIDTH PLUS SIGN}")
+
+
+@given(
+    st.one_of(
+        st.sets(st.text("09AZaz", min_size=1, max_size=3), min_size=1),
+        st.sets(st.text('!-,a"', min_size=2, max_size=2), min_size=1),
+        st.sets(IDS, min_size=1, max_size=9),
+    ),
+    totals(),
+)
+@example({"1", "10", "1Z", "a", ""}, Totals(7, 1, 0, 0))
+@example({"a!", "a", "ab"}, Totals(7, 1, 0, 0))  # what stands behind an id is more than an exclamation mark
+def test_texts_that_are_put_in_order_are_those_of_ids_in_order(names: set[str], each: Totals) -> None:
+    """Where they can be; then they are what they would be otherwise."""
+    users = {name: each._replace(seconds=36 * number, sessions=1) for number, name in enumerate(names)}
+    rows = rows_of({name: users[name] for name in sorted(users, key=str.encode)})
+    for kind in (JsonArray, JsonLines, Csv):
+        encoder = kind(USER_COLUMNS[:2])
+        text = text_by_id(encoder, rows_of(users))
+
+        assert text in {None, encoder.text([rows.ids, rows.hundredths()])}
+        if "".join(names).isascii() and "".join(names).isalnum() and all(names):
+            assert text is not None
 
 
 @given(st.lists(USERS, max_size=4))

@@ -2,8 +2,8 @@
 
 redis-py connects, with all that an address may ask for (TLS, passwords, a number of a database); from then on the
 connection is ours. A question costs a fifth of what it does through the client's pool, streams and a timer for each
-reply, which was half of what one user's row cost. Replies come in the order of the commands, so nothing large goes this
-way. As with the client nothing is asked twice: who asks is told what went wrong.
+reply, which was half of what one user's row cost. Replies come in the order of the commands, so nothing larger goes
+this way than some thousand users. As with the client nothing is asked twice: who asks is told what went wrong.
 """
 
 from __future__ import annotations

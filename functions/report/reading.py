@@ -84,7 +84,7 @@ async def in_few_trips(
         for shard in shards:
             if group and users + state.shards[shard].users > most_users:
                 yield await store.wholes(group, view.merchant)
-                group, users, most_users = [], 0, SLICE_USERS
+                group, users, most_users = [], 0, min(3 * most_users, SLICE_USERS)  # read while a third is written
             group.append(shard)
             users += state.shards[shard].users
         if group:

@@ -22,7 +22,8 @@ def sent(pieces: list[bytes]) -> list[dict[str, Any]]:
             yield piece
 
     async def receive() -> dict[str, Any]:
-        return await asyncio.get_running_loop().create_future()
+        await asyncio.Event().wait()
+        return {}
 
     async def send(message: Any) -> None:
         messages.append({**message, "body": bytes(message.get("body", b""))})

@@ -224,8 +224,8 @@ def text_by_id(encoder: TextEncoder, rows: UserRows) -> bytes | None:
     behind = last + encoder.separator + before
     texts = [*map(add, ids, map(_around_hours(between, behind).__getitem__, rows.hundredths()))]
     texts.sort()
-    text = b"".join((before, *texts))
-    return text[: len(text) - len(behind) + len(last)]
+    texts[-1] = texts[-1][: len(texts[-1]) - len(behind) + len(last)]
+    return b"".join((before, *texts))
 
 
 def _are_plain(texts: Sequence[bytes]) -> bool:

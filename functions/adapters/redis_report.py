@@ -186,19 +186,10 @@ class ReportStore(RedisStore):
 
     async def _of_live(
         self,
-        command_of: Callable[[sharding.Keys, int], Command],
-        ask: Callable[[Sequence[Command]], Awaitable[list[Any]]],
-    ) -> Any:
-        """Return the reply to a command, made from keys and number of shards, of the live generation of the state."""
-        (reply,) = await self._all_of_live(lambda keys, shards: [command_of(keys, shards)], ask)
-        return reply
-
-    async def _all_of_live(
-        self,
         commands_of: Callable[[sharding.Keys, int], list[Command]],
         ask: Callable[[Sequence[Command]], Awaitable[list[Any]]],
     ) -> list[Any]:
-        """Return the replies to commands, as `_of_live` does."""
+        """Return the replies to commands, made from keys and number of shards, of the live generation of the state."""
         while True:
             keys = self.keys
             with translated_errors():
@@ -241,15 +232,18 @@ class ReportStore(RedisStore):
     @metrics.timed_trip("report_user")
     async def value_of(self, user_id: str, merchant: str | None) -> bytes | None:
         """Return a user's value; None: there is none."""
-        value: bytes | None = await self._of_live(
-            lambda keys, shards: ("HGET", keys.averages(sharding.shard_of(user_id, shards), merchant), user_id),
+        replies = await self._of_live(
+            lambda keys, shards: [("HGET", keys.averages(sharding.shard_of(user_id, shards), merchant), user_id)],
             self._ask,
         )
+        value: bytes | None = replies[0]
         return value
 
     @metrics.timed_trip("report_shard")
     async def _whole(self, shard: int, merchant: str | None) -> Averages | Regular:
-        flat = await self._of_live(lambda keys, _: ("HGETALL", keys.averages(shard, merchant)), self._ask_for_pairs)
+        (flat,) = await self._of_live(
+            lambda keys, _: [("HGETALL", keys.averages(shard, merchant))], self._ask_for_pairs
+        )
         averages = flat if isinstance(flat, Regular) else (flat[0::2], flat[1::2])
         self.when_read(averages.records if isinstance(averages, Regular) else len(averages[0]))
         return averages
@@ -257,16 +251,15 @@ class ReportStore(RedisStore):
     @metrics.timed_trip("report_shards")
     async def wholes(self, shards: Sequence[int], merchant: str | None) -> list[Averages]:
         """Return the averages of shards with few users, in no order, in one trip."""
-        flat = await self._all_of_live(
+        flat = await self._of_live(
             lambda keys, _: [("HGETALL", keys.averages(shard, merchant)) for shard in shards], self._ask
         )
         return [(each[0::2], each[1::2]) for each in flat]
 
     @metrics.timed_trip("report_values")
     async def _all_values(self, shard: int, merchant: str | None) -> list[bytes] | Regular:
-        values: list[bytes] | Regular = await self._of_live(
-            lambda keys, _: ("HVALS", keys.averages(shard, merchant)), self._ask_for_column
-        )
+        replies = await self._of_live(lambda keys, _: [("HVALS", keys.averages(shard, merchant))], self._ask_for_column)
+        values: list[bytes] | Regular = replies[0]
         self.when_read(values.records if isinstance(values, Regular) else len(values))
         return values
 

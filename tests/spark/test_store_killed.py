@@ -33,12 +33,14 @@ from functions.core import quarantine
 from functions.core.errors import Fault, FlyertimeError
 from functions.core.events import Event
 from functions.core.settings import Settings
+from spark.backfill_parts import merge_part, parts_of
 from spark.erasing import erase
 from spark.keeping import merge_files, needed_archive, sweep
 from spark.rebuilding import rebuild
 from spark.resharding import reshard
 from spark.verifying import verify_shard
 from tests.fold_in_process import fold
+from tests.made_up_history import history_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -60,6 +62,7 @@ EVENTS = [
     Event(number * 977_000_000, f"u{number % 7}", ("flyer_open", "flyer_close")[number % 2], f"f{number % 3}", "m")
     for number in range(60)
 ]
+HISTORY = [event._replace(timestamp_us=event.timestamp_us - 10**12) for event in EVENTS[:20]]
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +142,19 @@ def folding(settings: Settings) -> None:
         store.close()
 
 
+def backfilling(settings: Settings) -> None:
+    """History, in parts of a user or two."""
+    store = ArchiveStore(settings)
+    try:
+        archive = needed_archive(settings, store)
+        store.register_backfill("old", {"state": "started"})
+        for shard, part in parts_of(history_of(HISTORY, store.shards()).to_batches(), 3):
+            merge_part(store, "old", shard, part, settings.lateness_us, archive)
+        store.update_backfill("old", {"state": "done"})
+    finally:
+        store.close()
+
+
 def rebuilding(settings: Settings) -> None:
     """State and report anew from the archive."""
     rebuild(settings, grace_s=0)
@@ -189,9 +205,9 @@ def quarantine_one(settings: Settings) -> None:
 
 
 def archived_events(settings: Settings, store: CheckedStore) -> Counter[Event]:
-    """Return all that the archive's files on record hold."""
+    """Return all that the archive's files of log that are on record hold."""
     archive = needed_archive(settings, store)
-    files = [file for shard in range(store.shards()) for file in store.archive_books(shard).files]
+    files = [file for shard in range(store.shards()) for file in store.archive_books(shard).files if file.first]
     rows = [row for file in files for table in archive.tables(file) for row in table.to_pylist()]
     names = ("user_id", "event", "flyer_id", "merchant_id")
     return Counter(Event((row["timestamp"] - EPOCH) // MICROSECOND, *(row[name] for name in names)) for row in rows)
@@ -199,7 +215,8 @@ def archived_events(settings: Settings, store: CheckedStore) -> Counter[Event]:
 
 @pytest.mark.parametrize("back", [False, True], ids=["stays away", "is back at once"])
 @pytest.mark.parametrize(
-    ("command", "fewest"), [(folding, 4), (rebuilding, 15), (erasing, 5), (compacting, 3), (resharding, 40)]
+    ("command", "fewest"),
+    [(folding, 4), (backfilling, 7), (rebuilding, 15), (erasing, 5), (compacting, 3), (resharding, 40)],
 )
 def test_a_store_killed_at_any_write_loses_and_doubles_nothing(
     server: EmbeddedValkey,
@@ -238,7 +255,8 @@ def test_a_store_killed_at_any_write_loses_and_doubles_nothing(
             command(settings)
         fold(settings, store)
 
-        assert plain_report(left) == read_report(settings), name
+        counted = [*left, *(HISTORY if command is backfilling else ())]
+        assert plain_report(counted) == read_report(settings), name
         found = [verify_shard(store, needed_archive(settings, store), shard) for shard in range(store.shards())]
         assert [] == [deviation for findings in found for deviation in findings.deviations], name
         assert all(findings.recomputed and not findings.pending for findings in found), name

@@ -149,18 +149,15 @@ def joined(parts: Sequence[UserRows]) -> UserRows:
 def hundredths_of(seconds: Sequence[int], sessions: Sequence[int]) -> list[int]:
     """Return averages in whole hundredths of an hour, rounded as `average_hours` does.
 
-    In whole numbers, which are exact: only where a half is met does Spark's way of rounding doubles decide.
+    In whole numbers, which are exact: only where a half is met does Spark's way of rounding doubles decide. Only whole
+    multiples of 18 seconds may meet one.
     """
     return [
-        (total + 18 * count) // (36 * count) if total % 18 else _hundredths(total, count)
+        (total + 18 * count) // (36 * count)
+        if total % 18 or (total + 18 * count) % (36 * count)
+        else round(average_hours(total, count) * 100)
         for total, count in zip(seconds, sessions, strict=True)
     ]
-
-
-def _hundredths(seconds: int, sessions: int) -> int:
-    """Return the average of whole multiples of 18 seconds, which alone may meet a half."""
-    hundredths, left = divmod(seconds + 18 * sessions, 36 * sessions)
-    return hundredths if left else round(average_hours(seconds, sessions) * 100)
 
 
 def _closed_hundredths(rows: UserRows) -> list[int | None]:

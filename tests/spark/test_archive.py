@@ -17,6 +17,9 @@ from functions.local.valkey import free_port
 from spark.archive import Archive, MissingFileError
 from spark.folding import fold_shard
 from spark.keeping import archive_of, left_over, merge_files, needed_archive, sweep
+from spark.main import main
+from spark.running import bounds_of
+from spark.tasks import fold_groups
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -77,6 +80,34 @@ def test_small_files_are_merged_and_hold_the_same_in_the_same_order(
     assert (300, before.files[0].first, before.files[-1].last) == (file.events, file.first, file.last)
     assert file.size_bytes == archive.size_bytes(file.path) > 0
     assert (300, 300) == (after.ledger.folded, after.ledger.archived)
+
+
+def test_a_run_merges_what_it_has_written_and_the_command_what_is_left(
+    kept: Settings,
+    store: ArchiveStore,
+    tmp_path: Path,
+    fill_log: Callable[[Settings, Iterable[list[Event]]], None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A task does so behind its last round; `flyertime archive compact` says how much that was, and what there is."""
+    archive = needed_archive(kept, store)
+    fields = {"REDIS_URL": kept.redis_url, "NAMESPACE": kept.namespace, "ARCHIVE_URI": str(kept.archive_uri)}
+    for name, value in {**fields, "ROUND_EVENTS": "1"}.items():
+        monkeypatch.setenv(f"FLYERTIME_{name}", value)
+    fill_log(kept, [[event] for event in EVENTS[:FAN]])
+    assert [(FAN, "")] == [(done.rounds, done.error) for done in fold_groups([bounds_of(kept)])]
+    (merged,) = store.archive_books(0).files
+    fill_log(kept, [EVENTS[FAN:40]])
+    fold(store, archive, 1000)
+    (file,) = tmp_path.rglob("*_s0_*.parquet")
+    (file.parent / "1-0_2-0_f0_ab.parquet").touch()  # as a killed run leaves it
+
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    assert FAN == merged.events
+    assert 0 == main(["archive", "compact"])
+    assert "2 files merged, 1 left-over ones deleted; 1 files, 40 events, " in capsys.readouterr().out
+    assert [event.user_id for event in EVENTS[:40]] == users_in(archive, store.archive_books(0).files)
 
 
 def test_runs_merge_no_files_while_a_rebuild_reads_them(

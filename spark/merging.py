@@ -7,7 +7,7 @@ sums and extremes of stretches do the rest.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +19,7 @@ from spark.columns import TotalsColumns
 from spark.openings import FreshMoments, OpeningColumns
 from spark.sorting import order_of
 from spark.span_columns import HeldSpans
+from spark.stretches import starts_of, sums_from
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 _SECOND_US = 1_000_000
 _MOST_KEYS = 2**62
+_PAIRS_A_ROW = 4
 OPEN, CLOSE, MANY = 0, 1, -1
 _LATEST = 2**63 - 1
 
@@ -82,11 +84,11 @@ def merge(user: Ints, users: int, fresh: PartialSpans, held: HeldSpans, lateness
     pair = _dense(flyer * len(merchants) + merchant, len(flyers) * len(merchants), users)
     key = all_user * (int(pair.max(initial=0)) + 1) + pair
     order = order_of(key)
-    starts = _starts(key[order])
+    starts = starts_of(key[order])
     firsts = order[starts]
     first_us = np.minimum.reduceat(np.concatenate((fresh.first_us, held.first_us))[order], starts)
     last_us = np.maximum.reduceat(np.concatenate((fresh.last_us, held.last_us))[order], starts)
-    events = np.add.reduceat(np.concatenate((fresh.events, held.events))[order], starts)
+    events = sums_from(starts, np.concatenate((fresh.events, held.events))[order])
     row_user, row_flyer, row_merchant = all_user[firsts], flyer[firsts], merchant[firsts]
     row = np.empty(len(order), np.int64)
     row[order] = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(order)))
@@ -105,7 +107,7 @@ def merge(user: Ints, users: int, fresh: PartialSpans, held: HeldSpans, lateness
     merchant_changed[places] = merchants_after.take(places).differ(merchants_before)
     key = key[merchant_changed]
     owner = key // users
-    owners = _starts(owner)
+    owners = starts_of(owner)
     return Merged(
         spans=HeldSpans(
             row_user,
@@ -147,20 +149,14 @@ def _encoded(texts: pa.Array) -> tuple[Ints, pa.Array]:
 
 
 def _dense(pair: Ints, pairs: int, users: int) -> Ints:
-    """Return numbers in the same order, small enough for a key together with the user."""
+    """Return numbers in the same order, small enough for a key together with the user; small ones sort faster."""
+    if pairs <= _PAIRS_A_ROW * len(pair):
+        there = np.zeros(pairs, np.bool_)
+        there[pair] = True
+        return (np.cumsum(there) - 1)[pair]
     if pairs * users < _MOST_KEYS:
         return pair
     return np.unique(pair, return_inverse=True)[1].astype(np.int64)
-
-
-def _starts(*keys: npt.NDArray[Any]) -> Ints:
-    """Return where stretches of equal keys begin."""
-    differs = np.ones(len(keys[0]), np.bool_)
-    if len(differs):
-        differs[1:] = keys[0][1:] != keys[0][:-1]
-        for key in keys[1:]:
-            differs[1:] |= key[1:] != key[:-1]
-    return np.flatnonzero(differs)
 
 
 def _seconds(first_us: Ints, last_us: Ints) -> Ints:
@@ -186,9 +182,9 @@ class _Rows:
 
     def closed(self, starts: Ints) -> tuple[Ints, Ints, Ints]:
         """Return what totals of stretches of rows have of openings."""
-        some = np.add.reduceat(self.kept, starts) > 0
+        some = sums_from(starts, self.kept) > 0
         seconds, sessions, unclosed = (
-            np.add.reduceat(column, starts) for column in (self.closed_seconds, self.closed_sessions, self.unclosed)
+            sums_from(starts, column) for column in (self.closed_seconds, self.closed_sessions, self.unclosed)
         )
         return seconds, np.where(some, sessions, NOT_KEPT), np.where(some, unclosed, NOT_KEPT)
 
@@ -205,14 +201,14 @@ def _of_users(users: int, user: Ints, flyer: Ints, rows: _Rows) -> TotalsColumns
     nothing = (0, 0, _LATEST, -_LATEST, 0, NOT_KEPT, NOT_KEPT)
     totals = TotalsColumns(*(np.full(users, value, np.int64) for value in nothing))
     if len(user):
-        flyers = _starts(user, flyer)
+        flyers = starts_of(user, flyer)
         first_us, last_us = np.minimum.reduceat(rows.first_us, flyers), np.maximum.reduceat(rows.last_us, flyers)
-        pairs = np.add.reduceat(rows.events, flyers) - 1
+        pairs = sums_from(flyers, rows.events) - 1
         owner = user[flyers]
-        owners = _starts(owner)
+        owners = starts_of(owner)
         some = owner[owners]
-        totals.seconds[some] = np.add.reduceat(_seconds(first_us, last_us), owners)
-        totals.sessions[some] = np.add.reduceat(pairs, owners)
+        totals.seconds[some] = sums_from(owners, _seconds(first_us, last_us))
+        totals.sessions[some] = sums_from(owners, pairs)
         totals.first_us[some] = np.minimum.reduceat(first_us, owners)
         totals.last_us[some] = np.maximum.reduceat(last_us, owners)
         closed = rows.closed(flyers[owners])
@@ -231,12 +227,12 @@ def _of_merchants(key: Ints, least: int, rows: _Rows) -> tuple[Ints, TotalsColum
     order = order_of(key)
     order = order[np.searchsorted(key[order], least) :]
     key, rows = key[order], rows.take(order)
-    starts = _starts(key)
+    starts = starts_of(key)
     if not len(starts):
         return starts, TotalsColumns(*(starts for _ in range(7)))
     return key[starts], TotalsColumns(
-        np.add.reduceat(_seconds(rows.first_us, rows.last_us), starts),
-        np.add.reduceat(rows.events - 1, starts),
+        sums_from(starts, _seconds(rows.first_us, rows.last_us)),
+        sums_from(starts, rows.events - 1),
         np.minimum.reduceat(rows.first_us, starts),
         np.maximum.reduceat(rows.last_us, starts),
         *rows.closed(starts),

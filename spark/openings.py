@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from functions.core.openings import TAIL_EVENTS
-from spark.sorting import order_of
+from spark.sorting import sorted_within
+from spark.stretches import starts_of, sums_of
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
 _SECOND_US: Final = 1_000_000
 _EVER_US: Final = 2**61
-_LATEST: Final = 2**63 - 1
-_NUMBER_BITS: Final = 63
 _BEFORE, _SETTLED_FIRST, _SETTLED_LAST, _TAIL = range(4)
 """What stands where among equal moments: the settled part in between keeps its place."""
 
@@ -59,13 +58,13 @@ class OpeningColumns:
         before_us, before_closes = np.roll(self.tail_us, 1), np.roll(self.tail_closes, 1)
         before_us[begins] = self.settled_last_us[owner]
         before_closes[begins] = self.last_closes[owner] | ~self.settled[owner]  # no open stands before a first event
-        closed = self.tail_closes & ~before_closes
-        took = np.where(closed, self.tail_us // _SECOND_US - before_us // _SECOND_US, 0)
-        sessions = self.closed_sessions + _summed(row, closed, spans)
+        closed = np.flatnonzero(self.tail_closes & ~before_closes)
+        took = self.tail_us[closed] // _SECOND_US - before_us[closed] // _SECOND_US
+        sessions = self.closed_sessions + np.bincount(row[closed], minlength=spans)
         return (
-            self.closed_seconds + _summed(row, took, spans),
+            self.closed_seconds + _summed(row[closed], took, spans),
             sessions,
-            self.opens + _summed(row, ~self.tail_closes, spans) - sessions,
+            self.opens + sums_of(self.tail_events, ~self.tail_closes) - sessions,
         )
 
 
@@ -122,12 +121,12 @@ def merge(
             last[ends] * 4 + _SETTLED_LAST,
         )
     )
-    order = _ordered(row, key)
+    row, key = sorted_within(row, key)
     carried = np.zeros((3, len(kept)), np.int64)
     carried[:, held_row] = held.closed_seconds, held.closed_sessions, held.opens
     latenesses_us = np.full(len(kept), _EVER_US)
     latenesses_us[fresh.row] = lateness_us
-    return _settled(row[order], key[order], carried, np.where(kept, late, 0), kept, latenesses_us)
+    return _settled(row, key, carried, np.where(kept, late, 0), kept, latenesses_us)
 
 
 def _settled(row: Ints, key: Ints, carried: Ints, late: Ints, kept: Bools, lateness_us: Ints) -> OpeningColumns:
@@ -135,22 +134,27 @@ def _settled(row: Ints, key: Ints, carried: Ints, late: Ints, kept: Bools, laten
     if not len(row):
         return OpeningColumns.not_kept(len(kept))
     at_us, closes, place = key >> 3, (key >> 2 & 1).astype(np.bool_), key & 3
-    starts = np.flatnonzero(np.diff(row, prepend=-1))
+    starts = starts_of(row)
     sizes = np.diff(starts, append=len(row))
     owner = row[starts]
     horizon_us = at_us[starts + sizes - 1] - lateness_us[owner]
-    events_on = np.repeat(starts + sizes, sizes) - np.arange(len(row))
-    done = (at_us < np.repeat(horizon_us, sizes)) | (events_on > TAIL_EVENTS) | (place <= _SETTLED_LAST)
-    closed = closes & ~np.roll(closes, 1) & (np.roll(place, 1) != _SETTLED_FIRST)
-    closed[starts] = False
-    closed &= done
-    second = at_us // _SECOND_US
-    took = np.where(closed, second - np.roll(second, 1), 0)
-    opened = done & ~closes & ((place == _BEFORE) | (place == _TAIL))
-    sums = [np.add.reduceat(column.astype(np.int64), starts) for column in (took, closed, opened, done)]
-    settled = sums[3] > 0
-    begins, ends = starts[settled], (starts + sums[3] - 1)[settled]
-    some = owner[settled]
+    # What is settled comes first: where the first event is not, none is, and there is nothing to look at.
+    begun = (at_us[starts] < horizon_us) | (sizes > TAIL_EVENTS) | (place[starts] <= _SETTLED_LAST)
+    begins, some = starts[begun], owner[begun]
+    stretch, event = np.repeat(np.flatnonzero(begun), sizes[begun]), np.flatnonzero(np.repeat(begun, sizes))
+    events_on = (starts + sizes)[stretch] - event
+    done = (at_us[event] < horizon_us[stretch]) | (events_on > TAIL_EVENTS) | (place[event] <= _SETTLED_LAST)
+    event, of = event[done], np.searchsorted(begins, event[done], "right") - 1
+    events = np.bincount(of, minlength=len(some))
+    closed = closes[event] & ~closes[event - 1] & (place[event - 1] != _SETTLED_FIRST) & (event > begins[of])
+    took = np.where(closed, at_us[event] // _SECOND_US - at_us[event - 1] // _SECOND_US, 0)
+    opened = ~closes[event] & ((place[event] == _BEFORE) | (place[event] == _TAIL))
+    sums = [_summed(of, column, len(some)) for column in (took, closed, opened)]
+    ends = begins + events - 1
+    tail_events = sizes.copy()
+    tail_events[begun] -= events
+    tail = np.ones(len(row), np.bool_)
+    tail[event] = False
 
     columns = OpeningColumns.not_kept(len(kept))
     return dataclasses.replace(
@@ -161,28 +165,18 @@ def _settled(row: Ints, key: Ints, carried: Ints, late: Ints, kept: Bools, laten
         first_closes=_spread(columns.settled, some, closes[begins]),
         last_closes=_spread(columns.settled, some, closes[ends]),
         settled_last_us=_spread(columns.late, some, at_us[ends]),
-        closed_seconds=_spread(columns.late, some, (sums[0] + carried[0][owner])[settled]),
-        closed_sessions=_spread(columns.late, some, (sums[1] + carried[1][owner])[settled]),
-        opens=_spread(columns.late, some, (sums[2] + carried[2][owner])[settled]),
-        tail_events=_spread(columns.late, owner, sizes - sums[3]),
-        tail_us=at_us[~done],
-        tail_closes=closes[~done],
+        closed_seconds=_spread(columns.late, some, sums[0] + carried[0][some]),
+        closed_sessions=_spread(columns.late, some, sums[1] + carried[1][some]),
+        opens=_spread(columns.late, some, sums[2] + carried[2][some]),
+        tail_events=_spread(columns.late, owner, tail_events),
+        tail_us=at_us[tail],
+        tail_closes=closes[tail],
     )
 
 
 def _moments(at_us: Ints, is_close: Bools) -> Ints:
     """Return events as numbers in the order that counts; microseconds reach to the year 9999, far from the limit."""
     return at_us * 2 + is_close
-
-
-def _ordered(row: Ints, key: Ints) -> Ints:
-    """Return the order by row, then by key."""
-    low = key - key.min(initial=_LATEST)
-    bits = int(low.max(initial=0)).bit_length()
-    if int(row.max(initial=0)).bit_length() + bits < _NUMBER_BITS:
-        return order_of(row << bits | low)
-    by_key = order_of(low)
-    return by_key[order_of(row[by_key])]
 
 
 def _spread(zeros: npt.NDArray[Any], places: Ints, values: Any) -> npt.NDArray[Any]:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     Ints = npt.NDArray[np.int64]
 
 _BITS: Final = 16
+_NUMBER_BITS: Final = 63
 
 
 def order_of(numbers: Ints) -> Ints:
@@ -21,6 +22,31 @@ def order_of(numbers: Ints) -> Ints:
     for bits in range(_BITS, most.bit_length(), _BITS):
         order = order[_order_of_low_bits(numbers[order] >> bits)]
     return order
+
+
+def sorted_within(row: Ints, key: Ints) -> tuple[Ints, Ints]:
+    """Return rows and keys in the order of the row, then of the key.
+
+    What comes in the order of its key within its row, as most events do, is not sorted by key once more.
+    """
+    order = order_of(row)
+    row, key = row[order], key[order]
+    behind = row[1:][(row[1:] == row[:-1]) & (key[1:] < key[:-1])]
+    if len(behind):
+        mixed = np.zeros(int(row[-1]) + 1, np.bool_)
+        mixed[behind] = True
+        some = np.flatnonzero(mixed[row])
+        key[some] = key[some][_order_by(row[some], key[some])]
+    return row, key
+
+
+def _order_by(row: Ints, key: Ints) -> Ints:
+    low = key - key.min()
+    bits = int(low.max()).bit_length()
+    if int(row.max()).bit_length() + bits < _NUMBER_BITS:
+        return order_of(row << bits | low)
+    by_key = order_of(low)
+    return by_key[order_of(row[by_key])]
 
 
 def _order_of_low_bits(numbers: Ints) -> Ints:

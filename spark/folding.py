@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -26,6 +27,7 @@ from spark.merging import CLOSE, OPEN, PartialSpans, merge
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from contextlib import AbstractContextManager
 
     from functions.adapters.redis_shard import ShardStore
     from functions.core.ledger import ShardLedger
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 MAX_SUPERSEDED: Final = 100
 """Rounds in a row that may be overtaken before a job leaves the shard to whoever is faster."""
 
+NO_TURNS: Final = nullcontext()
 LATENESS_US: Final = LATENESS_S * 1_000_000
 _FLYER_EVENTS: Final = pa.array(sorted(FLYER_EVENTS), pa.large_string())
 
@@ -71,6 +74,7 @@ def fold_shard(
     most_rounds: int = sys.maxsize,
     archive: Archive | None = None,
     lateness_us: int | None = LATENESS_US,
+    turn: AbstractContextManager[object] = NO_TURNS,
 ) -> Folded:
     """Fold a shard's log up to and including the entry ``upto``, in rounds of about ``round_events`` events.
 
@@ -82,6 +86,8 @@ def fold_shard(
         most_rounds: Rounds after which the rest is left for another time.
         archive: Where each round's events are written before they are committed.
         lateness_us: How far back openings are exact; None: they are not kept.
+        turn: Held while the processor works, not while the store or the archive is waited for. Threads that share one
+            do not work at the same time, which in one interpreter would only end all of them late and at once.
 
     Raises:
         UnavailableError: The store or the archive does not answer.
@@ -96,14 +102,21 @@ def fold_shard(
         batch = _read_round(entries, round_events)
         if not batch.entries:
             break  # what the bound named is gone: another job has folded it, or the store was set back
-        try:
-            events = columns.unpack_log(batch.entries)
-        except ValueError:
-            batch = _sound_part(shard, batch)
-            events = columns.unpack_log(batch.entries)
-            entries = store.log(shard, batch.ids[-1], upto)
+        with turn:
+            try:
+                events = columns.unpack_log(batch.entries)
+            except ValueError:
+                batch = _sound_part(shard, batch)
+                events = columns.unpack_log(batch.entries)
+                entries = store.log(shard, batch.ids[-1], upto)
         change = change_with(
-            store, ledger, batch.ids[-1], batch.events, _spans_of(batch, events, kept=archive is not None), lateness_us
+            store,
+            ledger,
+            batch.ids[-1],
+            batch.events,
+            _spans_of(batch, events, turn, kept=archive is not None),
+            lateness_us,
+            turn,
         )
         if archive and batch.events:
             change = dataclasses.replace(change, archived=archive.write_log(ledger, batch.ids, batch.entries, events))
@@ -151,9 +164,12 @@ def _read_round(entries: Iterator[tuple[str, bytes]], round_events: int) -> _Rou
     return _Round(ids, batch, events)
 
 
-def _spans_of(batch: _Round, events: dict[str, pa.Array], *, kept: bool) -> PartialSpans:
+def _spans_of(
+    batch: _Round, events: dict[str, pa.Array], turn: AbstractContextManager[object], *, kept: bool
+) -> PartialSpans:
     """Return the new spans; what they were made of is let go where it is not kept, so that its memory serves again."""
-    spans = spans_of_events(events)
+    with turn:
+        spans = spans_of_events(events)
     if not kept:
         batch.entries.clear()
         events.clear()
@@ -179,42 +195,51 @@ def _sound_part(shard: int, batch: _Round) -> _Round:
 
 
 def change_with(
-    store: ShardStore, ledger: ShardLedger, last_id: str, events: int, fresh: PartialSpans, lateness_us: int | None
+    store: ShardStore,
+    ledger: ShardLedger,
+    last_id: str,
+    events: int,
+    fresh: PartialSpans,
+    lateness_us: int | None,
+    turn: AbstractContextManager[object] = NO_TURNS,
 ) -> Change:
     """Return what a shard's state becomes with new spans, which may come from elsewhere than its log.
 
     Raises:
         DamagedStateError: A user's stored spans cannot be read.
     """
-    users = fresh.user_id.dictionary_encode()
-    names = users.dictionary.cast(pa.large_binary())
-    held_values = store.spans_of(ledger.shard, columns.pack_names(names, USERS_A_READ))
-    places = np.array([place for place, value in enumerate(held_values) if value is not None], np.int64)
-    try:
-        held = span_columns.unpack_spans([value for value in held_values if value is not None])
-    except ValueError as e:
-        raise DamagedStateError("damaged_state", f"shard {ledger.shard}: {e}") from e
-    held = dataclasses.replace(held, user=places[held.user])
-    user = users.indices.to_numpy().astype(np.int64)
-    del users, held_values  # here and below: a round's memory is at its peak where all is packed
-    merged = merge(user, len(names), fresh, held, lateness_us)
-    del fresh, held, user
-    merchants = columns.pack_pairs(
-        names.take(pa.array(merged.merchant_user)),
-        columns.pack_totals(merged.merchant_totals),
-        merged.merchant_bounds,
-    )
-    return Change(
-        shard=ledger.shard,
-        commits=ledger.commits,
-        folded_to=last_id,
-        events=events,
-        report_changes=len(merged.changed) > 0,
-        spans=columns.pack_pairs(names, span_columns.pack_spans(merged.spans))[0],
-        averages=columns.pack_pairs(names.take(pa.array(merged.changed)), columns.pack_totals(merged.totals))[0],
-        late_events=merged.late,
-        merchants={name.encode(): pairs for name, pairs in zip(merged.merchant_names, merchants, strict=True)},
-    )
+    with turn:
+        users = fresh.user_id.dictionary_encode()
+        names = users.dictionary.cast(pa.large_binary())
+        packed_names = columns.pack_names(names, USERS_A_READ)
+    held_values = store.spans_of(ledger.shard, packed_names)
+    with turn:
+        places = np.array([place for place, value in enumerate(held_values) if value is not None], np.int64)
+        try:
+            held = span_columns.unpack_spans([value for value in held_values if value is not None])
+        except ValueError as e:
+            raise DamagedStateError("damaged_state", f"shard {ledger.shard}: {e}") from e
+        held = dataclasses.replace(held, user=places[held.user])
+        user = users.indices.to_numpy().astype(np.int64)
+        del users, held_values  # here and below: a round's memory is at its peak where all is packed
+        merged = merge(user, len(names), fresh, held, lateness_us)
+        del fresh, held, user
+        merchants = columns.pack_pairs(
+            names.take(pa.array(merged.merchant_user)),
+            columns.pack_totals(merged.merchant_totals),
+            merged.merchant_bounds,
+        )
+        return Change(
+            shard=ledger.shard,
+            commits=ledger.commits,
+            folded_to=last_id,
+            events=events,
+            report_changes=len(merged.changed) > 0,
+            spans=columns.pack_pairs(names, span_columns.pack_spans(merged.spans))[0],
+            averages=columns.pack_pairs(names.take(pa.array(merged.changed)), columns.pack_totals(merged.totals))[0],
+            late_events=merged.late,
+            merchants={name.encode(): pairs for name, pairs in zip(merged.merchant_names, merchants, strict=True)},
+        )
 
 
 def spans_of_events(log: Mapping[str, pa.Array]) -> PartialSpans:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
@@ -32,13 +33,15 @@ def fold_groups(groups: Iterable[Sequence[ShardBound]]) -> Iterator[Folded]:
     """Fold groups of shards, each from its log to its commit; one that fails does not hold up the others."""
     waiting = deque(bound for group in groups for bound in group)
     settings = settings_.parse(os.environ)
+    turn = threading.Lock()
     with ThreadPoolExecutor(SHARDS_AT_ONCE) as threads:
-        folding = [threads.submit(_fold_waiting, settings, waiting) for _ in range(min(SHARDS_AT_ONCE, len(waiting)))]
+        many = min(SHARDS_AT_ONCE, len(waiting))
+        folding = [threads.submit(_fold_waiting, settings, waiting, turn) for _ in range(many)]
         for some in folding:
             yield from some.result()
 
 
-def _fold_waiting(settings: Settings, waiting: deque[ShardBound]) -> list[Folded]:
+def _fold_waiting(settings: Settings, waiting: deque[ShardBound], turn: threading.Lock) -> list[Folded]:
     """Fold one shard after the other until none waits any more."""
     # The driver has no use for Arrow and NumPy.
     from spark.folding import Folded, fold_shard  # noqa: PLC0415
@@ -52,7 +55,14 @@ def _fold_waiting(settings: Settings, waiting: deque[ShardBound]) -> list[Folded
         while bound := _next_of(waiting):
             try:
                 done = fold_shard(
-                    store, bound.shard, bound.upto, settings.round_events, most_rounds, archive, settings.lateness_us
+                    store,
+                    bound.shard,
+                    bound.upto,
+                    settings.round_events,
+                    most_rounds,
+                    archive,
+                    settings.lateness_us,
+                    turn,
                 )
                 try:
                     if archive:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,6 +18,7 @@ from functions.core.settings import Settings
 from functions.core.shards import shard_of
 from functions.core.span_packing import HEADER_1, ROW_1, pack_spans
 from functions.core.spans import Span, Totals, spans_of, totals_of, unpack_totals
+from spark import columns, folding
 from spark.folding import DamagedLogError, DamagedStateError, fold_shard
 from spark.running import bounds_of
 from spark.tasks import ROUNDS_A_PASS, fold_groups
@@ -253,6 +255,36 @@ def test_entries_after_the_bound_stay(
 
     assert 10 == sum(store.ledger(shard).pending for shard in range(SHARDS))
     store.close()
+
+
+def test_a_thread_has_the_turn_while_it_works_and_not_while_it_waits(
+    filled: tuple[Settings, list[Event]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What reads the log and the state and commits leaves it to others; what merges does not."""
+    settings, _ = filled
+    turn = threading.Lock()
+    held: dict[str, set[bool]] = defaultdict(set)
+
+    def noted(owner: Any, name: str) -> None:
+        plain = getattr(owner, name)
+
+        def noting(*arguments: Any) -> Any:
+            held[name].add(turn.locked())
+            return plain(*arguments)
+
+        monkeypatch.setattr(owner, name, noting)
+
+    for name in ("open_ledger", "spans_of", "commit"):
+        noted(ShardStore, name)
+    for owner, name in ((columns, "unpack_log"), (folding, "spans_of_events"), (folding, "merge")):
+        noted(owner, name)
+    store = ShardStore(settings)
+    fold_shard(store, 0, str(store.ledger(0).newest_id), 100, turn=turn)
+    store.close()
+
+    assert {"open_ledger", "spans_of", "commit"} == {name for name, turns in held.items() if turns == {False}}
+    assert {"unpack_log", "spans_of_events", "merge"} == {name for name, turns in held.items() if turns == {True}}
+    assert not turn.locked()
 
 
 @pytest.mark.parametrize("damaged", [b"\x09nonsense", b"\x09" + bytes(60), b"\x01\x02" + bytes(19)])

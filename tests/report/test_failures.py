@@ -233,7 +233,16 @@ def test_a_reader_who_leaves_leaves_nothing_behind(shared: tuple[EmbeddedValkey,
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/?format=csv&fields=all", "/?limit=50000&sort=-hours", "/?sort=user_id", "/summary"]
+    "path",
+    [
+        "/",
+        "/?format=csv&fields=all",
+        "/?format=arrow&fields=all",
+        "/?format=parquet&fields=all",
+        "/?limit=50000&sort=-hours",
+        "/?sort=user_id",
+        "/summary",
+    ],
 )
 def test_memory_stays_bounded(
     shared: tuple[EmbeddedValkey, FunctionProcess], serve_function: ServeFunction, path: str

@@ -216,9 +216,9 @@ def test_an_audience_must_be_set(settings: Settings) -> None:
 
 
 @contextmanager
-def guarded(serve_function: ServeFunction, oidc: Settings) -> Iterator[httpx2.Client]:
+def guarded(serve_function: ServeFunction, oidc: Settings, **named: str) -> Iterator[httpx2.Client]:
     """Serve a report that takes tokens."""
-    environment = {"FLYERTIME_OIDC_ISSUER": oidc.oidc_issuer or "", "FLYERTIME_OIDC_AUDIENCE": AUDIENCE}
+    environment = {"FLYERTIME_OIDC_ISSUER": oidc.oidc_issuer or "", "FLYERTIME_OIDC_AUDIENCE": AUDIENCE, **named}
     with (
         serve_function("report", oidc, **environment) as process,
         httpx2.Client(base_url=process.url, trust_env=False) as client,
@@ -246,3 +246,28 @@ def test_a_token_shows_what_its_claims_allow(provider: Provider, oidc: Settings,
         assert (401, "invalid_token") == ((late := ask(client, "/", exp=1)).status_code, late.json()["code"])
         assert "invalid_token" in late.headers["www-authenticate"]
         assert 401 == client.get("/").status_code
+
+
+def test_the_owner_of_tokens_asks_as_often_as_the_setting_allows(
+    provider: Provider, oidc: Settings, serve_function: ServeFunction
+) -> None:
+    """Another token of the same owner is no way around it; another owner is not held up."""
+    tokens = [provider.token(), provider.token(exp=int(time.time()) + 200), provider.token(sub="another")]
+    with guarded(serve_function, oidc, FLYERTIME_READ_RATE_PER_S="0.1") as client:
+        answers = [client.get("/", headers={"authorization": f"Bearer {token}"}) for token in tokens]
+
+    assert [200, 429, 200] == [answer.status_code for answer in answers]
+    assert 1 <= int(answers[1].headers["retry-after"]) <= 10
+
+
+def test_a_provider_that_is_away_is_a_503_that_says_when_to_ask_again(
+    provider: Provider, oidc: Settings, serve_function: ServeFunction
+) -> None:
+    """And no 401: the token may be right."""
+    provider.broken = True
+    with guarded(serve_function, oidc) as client:
+        answer = client.get("/", headers={"authorization": f"Bearer {provider.token()}"})
+
+    assert (503, "identity_provider", "5") == (
+        answer.status_code, answer.json()["code"], answer.headers["retry-after"],
+    )  # fmt: skip

@@ -6,6 +6,8 @@ import ast
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.parsed_source import parsed
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -24,7 +26,7 @@ def imported(*names: str) -> set[Path]:
         for path in (ROOT / f"{name.replace('.', '/')}.py", ROOT / name.replace(".", "/") / "__init__.py"):
             if path.exists() and path not in found:
                 found.add(path)
-                for node in ast.walk(ast.parse(path.read_text())):
+                for node in ast.walk(parsed(path)):
                     if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("functions"):
                         walk(str(node.module))
                         for alias in node.names:
@@ -39,7 +41,7 @@ def codes_in_source(function: str, makers: Iterable[str]) -> set[str]:
     """Return the codes with which these are called in what a function consists of; what is no literal is passed on."""
     codes: set[str] = set()
     for path in imported(f"functions.{function}.main", "functions.server", "functions.asgi"):
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(parsed(path)):
             if isinstance(node, ast.Call):
                 name = getattr(node.func, "id", getattr(node.func, "attr", ""))
                 if name in makers:

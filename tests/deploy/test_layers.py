@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.parsed_source import parsed
+
 ROOT = Path(__file__).parent.parent.parent
 SOURCES = sorted([*ROOT.glob("functions/**/*.py"), *ROOT.glob("spark/**/*.py")])
 
@@ -110,7 +112,7 @@ def name_of(path: Path) -> str:
 def imports_of(path: Path) -> set[str]:
     """Return the full names of everything that a module imports, at its top or inside."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -143,8 +145,7 @@ def test_a_module_imports_only_what_its_layer_may(path: Path) -> None:
 def test_only_the_edges_read_the_environment(path: Path) -> None:
     """Everyone else is given settings."""
     reads = any(
-        isinstance(node, ast.Attribute) and node.attr in {"environ", "getenv"}
-        for node in ast.walk(ast.parse(path.read_text()))
+        isinstance(node, ast.Attribute) and node.attr in {"environ", "getenv"} for node in ast.walk(parsed(path))
     )
 
     assert not reads or name_of(path).startswith(READS_ENVIRONMENT)
@@ -158,7 +159,7 @@ def test_core_has_no_clock_no_socket_and_no_chance() -> None:
         assert set() == used & forbidden, path.name
         assert not any(
             isinstance(node, ast.Attribute) and node.attr in {"now", "utcnow", "today"}
-            for node in ast.walk(ast.parse(path.read_text()))
+            for node in ast.walk(parsed(path))
         ), path.name
 
 

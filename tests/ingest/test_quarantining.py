@@ -9,6 +9,7 @@ import os
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import httpx2
@@ -30,6 +31,12 @@ if TYPE_CHECKING:
     from tests.conftest import FunctionProcess, MakeServer, ServeFunction
 
 BATCH = {"content-type": "application/cloudevents-batch+json"}
+TOKEN = "our-own-kind-of-token"
+
+
+def keyed(settings: Settings) -> Settings:
+    """Return settings under which ingest lets in who has TOKEN."""
+    return replace(settings, write_keys=AccessKey("phones", sha256_of(TOKEN)).line)
 
 
 def kept(settings: Settings) -> list[Entry]:
@@ -70,11 +77,9 @@ def test_a_rejected_event_is_kept_as_it_came(
     settings: Settings, serve_function: ServeFunction, structured: Any
 ) -> None:
     """With every fault, its name and its key; the reply says under which id; what was taken is not there."""
-    key = AccessKey("phones", sha256_of("ftw_phones-0123456789"))
-    keyed = Settings(redis_url=settings.redis_url, namespace=settings.namespace, shards=4, write_keys=key.line)
     bad = structured("bad", data={"user_id": 7, "note": "naïve"}, subject="s")
-    with serve_function("ingest", keyed) as ingest:
-        reply = post(ingest, [structured("good"), bad], authorization="Bearer ftw_phones-0123456789").json()
+    with serve_function("ingest", keyed(settings)) as ingest:
+        reply = post(ingest, [structured("good"), bad], authorization=f"Bearer {TOKEN}").json()
 
     (entry,) = kept(settings)
     good, rejected = reply["events"]
@@ -145,22 +150,15 @@ def test_no_credential_is_ever_kept(
     settings: Settings, serve_function: ServeFunction, structured: Any, raw_redis: redis.Redis
 ) -> None:
     """Not the key it came with, wherever it stands; nothing that looks like one, or stands under such a name."""
-    token = "our-own-kind-of-token"
-    keyed = Settings(
-        redis_url=settings.redis_url,
-        namespace=settings.namespace,
-        shards=4,
-        write_keys=AccessKey("phones", sha256_of(token)).line,
-    )
-    data = {"user_id": None, "note": f"sent with {token}", token: 1, "password": "hunter2", "h": "Bearer " + "s" * 30}
-    with serve_function("ingest", keyed) as ingest:
-        headers = {"authorization": f"Bearer {token}", "cookie": "session=crumbs"}
+    data = {"user_id": None, "note": f"sent with {TOKEN}", TOKEN: 1, "password": "hunter2", "h": "Bearer " + "s" * 30}
+    with serve_function("ingest", keyed(settings)) as ingest:
+        headers = {"authorization": f"Bearer {TOKEN}", "cookie": "session=crumbs"}
         reply = post(ingest, [structured("1", data=data, apikey="swordfish")], **headers)
         assert 1 == reply.json()["quarantined"]
         log = ingest.log.read_text()
 
     held = str(raw_redis.xrange(f"{{{settings.namespace}}}:quarantine"))
-    for secret in (token, "hunter2", "ssss", "swordfish", "crumbs"):
+    for secret in (TOKEN, "hunter2", "ssss", "swordfish", "crumbs"):
         assert secret not in held + log + reply.text
     assert kept(settings)[0].record.changed
 
@@ -169,28 +167,21 @@ def test_no_credential_is_kept_in_whatever_form_it_comes(
     settings: Settings, serve_function: ServeFunction, structured: Any, raw_redis: redis.Redis
 ) -> None:
     """The key from the query; deep within data, in names, in packed data, in what is no JSON, in an address."""
-    token = "our-own-kind-of-token"
-    keyed = Settings(
-        redis_url=settings.redis_url,
-        namespace=settings.namespace,
-        shards=4,
-        write_keys=AccessKey("hooks", sha256_of(token)).line,
-    )
-    secrets = {"a": [{"sessionToken": "hunter2", "note": f"by {token}"}], token: 1}
+    secrets = {"a": [{"sessionToken": "hunter2", "note": f"by {TOKEN}"}], TOKEN: 1}
     encoded = base64.b64encode(json.dumps(secrets).encode()).decode()
     events = [
         structured("deep", data=secrets),
         {key: value for key, value in structured("packed", data_base64=encoded).items() if key != "data"},
-        structured(token, source="https://ann:hunter2@shop.example/x?access_token=hunter2", data={}),
-        structured("name", data={}, **{token: 1}),
-        structured("form", data=f"user=ann&password=hunter2&by={token}"),
+        structured(TOKEN, source="https://ann:hunter2@shop.example/x?access_token=hunter2", data={}),
+        structured("name", data={}, **{TOKEN: 1}),
+        structured("form", data=f"user=ann&password=hunter2&by={TOKEN}"),
     ]
-    with serve_function("ingest", keyed) as ingest:
-        kept_events = post(ingest, events, f"/?access_token={token}", **BATCH).json()["quarantined"]
+    with serve_function("ingest", keyed(settings)) as ingest:
+        kept_events = post(ingest, events, f"/?access_token={TOKEN}", **BATCH).json()["quarantined"]
         binary = {"ce-specversion": "1.0", "ce-id": "1", "ce-source": "/s", "ce-type": "t"}
-        for body in (f'{{"user_id": "ann", "password": "hunter2", "by": "{token}', "\xff password=hunter2"):
+        for body in (f'{{"user_id": "ann", "password": "hunter2", "by": "{TOKEN}', "\xff password=hunter2"):
             reply = httpx2.post(
-                f"{ingest.url}/?access_token={token}",
+                f"{ingest.url}/?access_token={TOKEN}",
                 content=body.encode("latin-1"),
                 headers={**binary, "content-type": "application/json"},
                 trust_env=False,
@@ -204,7 +195,7 @@ def test_no_credential_is_kept_in_whatever_form_it_comes(
         assert record.changed
         if isinstance(record.received, dict) and "data_base64" in record.received:
             held += str(base64.b64decode(record.received["data_base64"]))
-    assert token not in held
+    assert TOKEN not in held
     assert "hunter2" not in held
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any, Protocol
 
 import httpx2
@@ -11,6 +12,7 @@ from functions.adapters.redis_shard import Change, Committed, ShardStore
 from functions.core.settings import Settings
 from functions.core.shards import shard_of
 from functions.core.spans import Totals, pack_totals
+from tests.report.readers import HOUR_S, LINES, MERCHANTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -97,3 +99,33 @@ def put(report_settings: Settings) -> Iterator[Put]:
 
     yield commit
     store.close()
+
+
+@pytest.fixture(scope="module")
+def guarded(serve_function: ServeFunction, report_settings: Settings) -> Iterator[httpx2.Client]:
+    """A client of a report that asks for keys."""
+    settings = dataclasses.replace(report_settings, read_keys=LINES)
+    with (
+        serve_function("report", settings) as process,
+        httpx2.Client(base_url=process.url, trust_env=False, timeout=30) as client,
+    ):
+        yield client
+
+
+@pytest.fixture
+def filled(guarded: httpx2.Client, raw_redis: redis.Redis, put: Put) -> httpx2.Client:
+    """The client, and users whose ids tell whose flyers they read, and for how long."""
+    empty(raw_redis)
+    merchants = {
+        merchant: {f"user-of-{place}-{number}": ((place + 1) * HOUR_S, 1) for number in range(5)}
+        for place, merchant in enumerate(MERCHANTS)
+    }
+    shared = {"shared": (HOUR_S, 1)}
+    put(
+        {
+            **{user: totals for users in merchants.values() for user, totals in users.items()},
+            "shared": (739 * 9 * HOUR_S, 9),
+        },
+        {merchant: {**users, **shared} for merchant, users in merchants.items()},
+    )
+    return guarded

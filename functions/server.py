@@ -10,12 +10,14 @@ from __future__ import annotations
 import argparse
 import gc
 import os
+import sys
 from typing import TYPE_CHECKING, Final
 
 import uvicorn
 
 from functions.adapters.heap import keep_freed_memory
 from functions.core import settings as settings_
+from functions.core.errors import MisconfiguredError
 from functions.server_protocol import BoundedProtocol
 
 if TYPE_CHECKING:
@@ -55,10 +57,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--host", default="0.0.0.0", help="address to listen on (default: %(default)s)")  # noqa: S104  # a container's
     parser.add_argument("--port", type=int, default=os.environ.get("PORT", "8080"), help="default: $PORT, or 8080")
     parsed = parser.parse_args(arguments)
-    settings = settings_.parse(os.environ)
-    BoundedProtocol.max_head_bytes = settings.max_header_bytes
-    BoundedProtocol.head_timeout_s = settings.head_timeout_s
-    serve("functions.asgi:app", parsed.host, parsed.port)
+    try:
+        settings = settings_.parse(os.environ)
+        BoundedProtocol.max_head_bytes = settings.max_header_bytes
+        BoundedProtocol.head_timeout_s = settings.head_timeout_s
+        serve("functions.asgi:app", parsed.host, parsed.port)
+    except MisconfiguredError as e:
+        sys.exit(f"{os.environ.get('FUNCTION_TARGET', 'flyertime')} does not start: {e.message}")
 
 
 if __name__ == "__main__":

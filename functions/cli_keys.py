@@ -68,3 +68,8 @@ def _new_read_key(name: str, merchant: str | None, rate: float | None) -> None:
             "NAME must be letters, digits, dots and dashes; a merchant has a name; --rate has at most three decimals"
         ) from None
     click.echo(f"The reader's key, shown only now:\n  {token}\nThe line to add to FLYERTIME_READ_KEYS:\n  {key.line}")
+    if merchant is not None:
+        click.echo(
+            "Its reader sees pseudonyms in place of user ids; report needs FLYERTIME_PSEUDONYM_SECRET for them, or "
+            "FLYERTIME_PSEUDONYMS=off."
+        )

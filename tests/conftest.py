@@ -148,6 +148,8 @@ def serve_function(tmp_path_factory: pytest.TempPathFactory) -> ServeFunction:
             "FLYERTIME_WRITE_KEYS": settings.write_keys or "",
             "FLYERTIME_READ_AUTH": settings.read_auth if settings.read_keys or settings.oidc_issuer else "off",
             "FLYERTIME_READ_KEYS": settings.read_keys or "",
+            "FLYERTIME_PSEUDONYMS": settings.pseudonyms,
+            "FLYERTIME_PSEUDONYM_SECRET": settings.pseudonym_secret or "",
         }
         process = FunctionProcess(target, {**needed, **environment}, tmp_path_factory.mktemp(target) / "log")
         try:

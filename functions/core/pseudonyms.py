@@ -7,6 +7,8 @@ import re
 from typing import Final
 
 PREFIX: Final = b"p-"
+LEAST_SECRET_CHARACTERS: Final = 32
+"""Who knows some users' ids and pseudonyms can try secrets as fast as a computer will: no text to be thought of."""
 _BYTES: Final = 16
 _SHAPE: Final = re.compile(r"p-[0-9a-f]{32}", re.ASCII)
 

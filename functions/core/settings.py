@@ -189,14 +189,23 @@ class Settings:
         "together, since each may start a Spark run; 0: whenever one of them comes",
         low=0,
     )
+    pseudonyms: str = _setting(
+        "keyed",
+        "what readers bound to a merchant see in place of user ids: pseudonyms, other ones for each merchant, or the "
+        "ids as they are, by which partners can join their data",
+        choices=("keyed", "off"),
+    )
     pseudonym_secret: str | None = _setting(
         None,
-        "a long random text; with it, readers bound to a merchant see pseudonyms in place of user ids, other ones for "
-        "each merchant; unset: ids as they are",
+        "a random text of 32 characters or more, as `openssl rand -hex 32` prints it, by which pseudonyms are made; "
+        "another one makes others. Must be set where a reader may be bound to a merchant, unless pseudonyms are off",
         secret=True,
     )
-    min_group_users: int = _setting(
-        1, "users; summaries, their histogram and percentiles show no group of fewer", low=1
+    min_group_users: int | None = _setting(
+        None,
+        "users; summaries, their histogram and percentiles show no group of fewer, to no reader; 1: every group; "
+        "unset: 5 for readers bound to a merchant, every group for those who read all of them",
+        low=1,
     )
     read_rate_per_s: float = _setting(
         0.0,

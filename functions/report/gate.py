@@ -54,6 +54,11 @@ class Gate:
                 "keeps strangers out",
             )
 
+    @property
+    def may_bind(self) -> bool:
+        """Whether some reader may be bound to a merchant, by a key or by what the provider's tokens say."""
+        return self._tokens is not None or any(key.merchant is not None for key in self._keys)
+
     async def admit(self, authorization: str | None, key: str | None) -> Reader:
         """Return who asks.
 

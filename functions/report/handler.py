@@ -35,7 +35,7 @@ from functions.report.shard_texts import ShardTexts
 from functions.report.summaries import Summaries
 from functions.report.tables import columns_of, json_of_rows, page_body, page_of, whole_rows, whole_table
 from functions.report.tidying import Tidying
-from functions.report.views import view_of
+from functions.report.views import Views
 from functions.report.waiting import Waiting
 
 if TYPE_CHECKING:
@@ -131,6 +131,7 @@ class ReportHandler:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._gate = Gate(settings)
+        self._views = Views(settings, may_be_bound=self._gate.may_bind)
         self._store = ReportStore(settings)
         self._tidying = Tidying(self._store)
         self._kernels = Kernels()
@@ -191,7 +192,7 @@ class ReportHandler:
             return _description(request)
         # Who asks comes first: a stranger learns nothing of what there is, or of what may be asked.
         reader = await self._gate.admit(headers.get("authorization"), _key_of(pairs))
-        view = view_of(reader, parts.get("merchant_id"), self._settings.pseudonym_secret)
+        view = self._views.of(reader, parts.get("merchant_id"))
         parameters = parameters_of(pairs, route.parameters)
         asked = Asked(request, headers, path, route, parts, parameters, view, self._settings.reader_stall_s)
         if "prefer" in headers:
@@ -209,7 +210,7 @@ class ReportHandler:
         body = await read_body(request, self._settings.max_body_bytes, self._settings.body_timeout_s)
         wanted = report_request(cloud_events.decode(request.headers, body))
         name_event(wanted.event_id)
-        view = view_of(reader, wanted.merchant, self._settings.pseudonym_secret)
+        view = self._views.of(reader, wanted.merchant)
         query = table_query(parameters_of(wanted.parameters.items(), EVENT_PARAMETERS))
         waited = await self._waiting.wait(request.headers)
         state = await self._store.state(view.merchant)
@@ -221,7 +222,7 @@ class ReportHandler:
             data = answer_data(wanted, {}, rows, fresh.shown())
         else:
             summary = await self._summaries.of(state, view)
-            data = answer_data(wanted, summary.shown(self._settings.min_group_users), None, fresh.shown())
+            data = answer_data(wanted, summary.shown(view.least_users), None, fresh.shown())
         headers, event = cloud_events.new_event(
             event_types.REPORT_ANSWERED,
             f"/flyertime/{self._settings.namespace}/report",
@@ -306,7 +307,7 @@ class ReportHandler:
         versions = [
             sorted(held.items()) if only is None else [held.get(only, 0)] for held in asked.state.merchants
         ]  # fmt: skip
-        etag = asked.tag(str(self._settings.min_group_users), versions)
+        etag = asked.tag(str(asked.view.least_users), versions)
         if known := asked.known(etag):
             return known
         return await asked.streamed(self._merchant_rows(asked), etag)
@@ -317,7 +318,7 @@ class ReportHandler:
         there = {name for held in asked.state.merchants for name in held}
         for merchant in sorted(there if asked.view.merchant is None else there & {asked.view.merchant}):
             total = await self._summaries.of_merchant(asked.state, merchant)
-            if total.has_fewer_than(self._settings.min_group_users):
+            if total.has_fewer_than(asked.view.least_users):
                 yield encoder.rows([(merchant.encode(),), *[(None,)] * (len(MERCHANT_COLUMNS) - 1)])
             elif total.users:
                 row = (
@@ -340,13 +341,11 @@ class ReportHandler:
         }
         shown_books = None if asked.view.bound else books
         versions = [*(shard.version for shard in asked.state.shards), fresh, shown_books]
-        etag = asked.tag(str(self._settings.min_group_users), versions)
+        etag = asked.tag(str(asked.view.least_users), versions)
         if known := asked.known(etag):
             return known
         summary = await self._summaries.of(asked.state, asked.view)
-        body = msgspec.json.encode(
-            {**summary.shown(self._settings.min_group_users), "freshness": fresh, "ledger": shown_books}
-        )
+        body = msgspec.json.encode({**summary.shown(asked.view.least_users), "freshness": fresh, "ledger": shown_books})
         return await asked.sent(body, etag)
 
 

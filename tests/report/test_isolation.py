@@ -7,7 +7,7 @@ import dataclasses
 import itertools
 import re
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx2
 import pytest
@@ -25,21 +25,43 @@ from tests.report.readers import (
     ALL,
     CASES,
     KEYS,
+    LINES,
     MERCHANTS,
     OPEN,
+    SECRET,
     TOKENS,
     all_answers,
     bearer,
     paths,
+    shown_as,
     text_of,
     variants,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import redis
 
     from functions.core.settings import Settings
     from tests.conftest import ServeFunction
+
+
+@pytest.fixture(scope="module", params=["keyed", "off"])
+def pseudonyms(request: pytest.FixtureRequest) -> Any:
+    """What merchants' readers see in place of ids: all of this holds for either."""
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def guarded(serve_function: ServeFunction, report_settings: Settings, pseudonyms: str) -> Iterator[httpx2.Client]:
+    """A client of a report that asks for keys, with pseudonyms and without."""
+    settings = dataclasses.replace(report_settings, read_keys=LINES, pseudonyms=pseudonyms, pseudonym_secret=SECRET)
+    with (
+        serve_function("report", settings) as process,
+        httpx2.Client(base_url=process.url, trust_env=False, timeout=30) as client,
+    ):
+        yield client
 
 
 def test_every_parameter_of_every_route_is_tried() -> None:
@@ -71,10 +93,13 @@ def test_without_a_valid_key_there_is_nothing(filled: httpx2.Client, route: Rout
 
 
 @pytest.mark.parametrize(("route", "query"), CASES)
-def test_a_merchant_s_key_shows_that_merchant_alone(filled: httpx2.Client, route: Route, query: dict[str, str]) -> None:
+def test_a_merchant_s_key_shows_that_merchant_alone(
+    filled: httpx2.Client, pseudonyms: str, route: Route, query: dict[str, str]
+) -> None:
     """Nothing of the others is in body or headers, on any route, in any format, with any filter."""
     for place, merchant in enumerate(MERCHANTS):
-        answer = filled.get(paths(route, merchant), params=query, headers=bearer(TOKENS[merchant]))
+        path = paths(route, merchant, shown_as("shared", merchant, pseudonyms))
+        answer = filled.get(path, params=query, headers=bearer(TOKENS[merchant]))
         assert 200 == answer.status_code, answer.text
         if route.answer in OPEN:
             continue
@@ -82,12 +107,12 @@ def test_a_merchant_s_key_shows_that_merchant_alone(filled: httpx2.Client, route
         for other in range(len(MERCHANTS)):
             if other != place:
                 assert f"user-of-{other}-" not in said
+                assert shown_as(f"user-of-{other}-0", MERCHANTS[other], pseudonyms) not in said
         if route.answer is Answer.USER:
             assert "739.0" not in said, "the user's average over all merchants"  # no time of day has that
         if route.answer is Answer.USERS and not query:
-            assert {f"user-of-{place}-{number}" for number in range(5)} | {"shared"} == {
-                row["user_id"] for row in answer.json()
-            }
+            own = ["shared", *(f"user-of-{place}-{number}" for number in range(5))]
+            assert {shown_as(user, merchant, pseudonyms) for user in own} == {row["user_id"] for row in answer.json()}
         if route.answer is Answer.MERCHANTS and query in ({}, {"format": "json"}):
             assert [merchant] == [row["merchant_id"] for row in answer.json()]
 
@@ -109,20 +134,23 @@ def test_another_merchant_s_path_is_refused(filled: httpx2.Client, route: Route,
 
 
 @pytest.mark.parametrize(("route", "query"), [case for case in CASES if case.values[0].answer not in OPEN])  # type: ignore[union-attr]
-def test_an_etag_of_one_view_fits_no_other(filled: httpx2.Client, route: Route, query: dict[str, str]) -> None:
+def test_an_etag_of_one_view_fits_no_other(
+    filled: httpx2.Client, pseudonyms: str, route: Route, query: dict[str, str]
+) -> None:
     """Who has another's tag gets no 304 for it; nothing may be kept by caches that others share."""
-    tags = {}
+    tags, own = {}, {}
     for token, merchant in KEYS.items():
-        answer = filled.get(paths(route, merchant or MERCHANTS[0]), params=query, headers=bearer(token))
+        user = "shared" if merchant is None else shown_as("shared", merchant, pseudonyms)
+        own[token] = paths(route, merchant or MERCHANTS[0], user)
+        answer = filled.get(own[token], params=query, headers=bearer(token))
         tags[token] = answer.headers["etag"]
         assert "private" in answer.headers["cache-control"]
         assert "authorization" in answer.headers["vary"]
     for mine, other in itertools.permutations(KEYS, 2):
-        path = paths(route, KEYS[mine] or MERCHANTS[0])
-        answer = filled.get(path, params=query, headers={**bearer(mine), "if-none-match": tags[other]})
+        answer = filled.get(own[mine], params=query, headers={**bearer(mine), "if-none-match": tags[other]})
         assert 200 == answer.status_code, "a tag tells that two views are the same"
-        own = filled.get(path, params=query, headers={**bearer(mine), "if-none-match": tags[mine]})
-        assert (304, b"") == (own.status_code, own.content)
+        again = filled.get(own[mine], params=query, headers={**bearer(mine), "if-none-match": tags[mine]})
+        assert (304, b"") == (again.status_code, again.content)
     assert len(KEYS) == len(set(tags.values()))
 
 
@@ -157,9 +185,10 @@ def test_no_writing_of_a_path_reaches_another_merchant(filled: httpx2.Client, pa
     assert "user-of-2" not in answer.text
 
 
-def test_merchants_whose_names_begin_alike_stay_apart(filled: httpx2.Client) -> None:
-    """``acme`` is not ``acme2``, nor is ``acme:``… anything."""
-    assert {"shared"} == users(filled, ACME) & users(filled, ACME2)
+def test_merchants_whose_names_begin_alike_stay_apart(filled: httpx2.Client, pseudonyms: str) -> None:
+    """``acme`` is not ``acme2``, nor is ``acme:``… anything; with pseudonyms they have nobody in common."""
+    assert (6, 6) == (len(users(filled, ACME)), len(users(filled, ACME2)))
+    assert ({"shared"} if pseudonyms == "off" else set()) == users(filled, ACME) & users(filled, ACME2)
 
 
 def users(client: httpx2.Client, token: str) -> set[str]:
@@ -184,16 +213,17 @@ def test_the_books_are_not_a_merchant_s(filled: httpx2.Client) -> None:
 
 
 def test_a_merchant_s_key_cannot_tell_how_much_others_send(
-    filled: httpx2.Client, report_settings: Settings, raw_redis: redis.Redis
+    filled: httpx2.Client, pseudonyms: str, report_settings: Settings, raw_redis: redis.Redis
 ) -> None:
     """One event pending or fifty, a run of ten events or of a million: every answer is the same to the last byte."""
+    user = shown_as("shared", MERCHANTS[0], pseudonyms)
     moment = int(time.time() * 1000) // 1000 * 1000  # what is received within one second looks alike
     answers = []
     for events in (1, 50):
         raw_redis.delete(Keys(report_settings.namespace).runs)
         record_run(report_settings, events**3)
         pend(report_settings, raw_redis, events, moment + events)
-        answers.append({name: (answer, said_of(answer)) for name, answer in all_answers(filled, ACME)})
+        answers.append({name: (answer, said_of(answer)) for name, answer in all_answers(filled, ACME, user)})
     one, fifty = answers
 
     assert {name: said for name, (_, said) in one.items()} == {name: said for name, (_, said) in fifty.items()}
@@ -260,6 +290,7 @@ def test_report_does_not_start_without_saying_who_may_read(
 
     assert words in str(failed.value)
     assert "ftr_secret" not in str(failed.value)
+    assert "Traceback" not in str(failed.value)
 
 
 def test_who_asks_too_often_is_told_when_to_come_again(

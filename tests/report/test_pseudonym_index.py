@@ -18,6 +18,7 @@ from functions.core.read_access import ReadKey
 from functions.report.pseudonym_index import PseudonymIndex
 from functions.report.views import View
 from tests.report.conftest import SHARDS, empty
+from tests.report.readers import SECRET
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from tests.conftest import ServeFunction
     from tests.report.conftest import Put
 
-SECRET = "a secret"
 OWN = Pseudonyms(SECRET, "m")
 USERS = {f"u{number}": (number * 3600, 1) for number in range(40)}
 
@@ -37,9 +37,10 @@ USERS = {f"u{number}": (number * 3600, 1) for number in range(40)}
 def client(serve_function: ServeFunction, report_settings: Settings, raw_redis: redis.Redis) -> Iterator[httpx2.Client]:
     """A reader of one merchant, of a report that has just started."""
     empty(raw_redis)
-    settings = dataclasses.replace(report_settings, read_keys=ReadKey("m", sha256_of("ftr_m"), "m").line)
+    line = ReadKey("m", sha256_of("ftr_m"), "m").line
+    settings = dataclasses.replace(report_settings, read_keys=line, pseudonym_secret=SECRET)
     with (
-        serve_function("report", settings, FLYERTIME_PSEUDONYM_SECRET=SECRET) as process,
+        serve_function("report", settings) as process,
         httpx2.Client(
             base_url=process.url, trust_env=False, headers={"authorization": "Bearer ftr_m"}
         ) as client,

@@ -13,6 +13,7 @@ from tests.codes_in_source import REFUSALS, ROOT, codes_in_source, codes_under, 
 DOCUMENT = "report.md"
 ELSEWHERE = {
     "bad_target": "ends the process at its start",
+    "no_pseudonym_secret": "ends the process at its start",
     "no_read_keys": "ends the process at its start",
     "bad_run_name": "trigger's",
     "no_such_entry": "the command line's",

@@ -30,6 +30,7 @@ def test_a_read_key_is_made_and_fits_its_line() -> None:
     key = fitting(parse_read_keys(line), token)
 
     assert (0, True) == (result.exit_code, token.startswith("ftr_"))
+    assert "report needs FLYERTIME_PSEUDONYM_SECRET" in result.output
     assert token not in line
     assert key is not None
     assert Reader("acme", "acme & co", 2.5) == key.reader

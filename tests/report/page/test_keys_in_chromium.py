@@ -11,6 +11,7 @@ from axe_playwright_python.sync_playwright import Axe
 from functions.core.access import sha256_of
 from functions.core.read_access import ReadKey
 from tests.report.page.conftest import MERCHANTS, shoot
+from tests.report.readers import SECRET
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,6 +31,7 @@ def url(filled: Settings, pending: int, serve_function: ServeFunction) -> Iterat
     assert pending
     lines = (ReadKey("all", sha256_of(ALL_KEY)).line, ReadKey("metro", sha256_of(MERCHANT_KEY), MERCHANT).line)
     environment = {"FLYERTIME_READ_AUTH": "keys", "FLYERTIME_READ_KEYS": " ".join(lines)}
+    environment["FLYERTIME_PSEUDONYM_SECRET"] = SECRET
     with serve_function("report", filled, **environment) as process:
         yield process.url
 
@@ -112,6 +114,7 @@ def test_a_merchants_key_shows_that_merchant_and_no_other(look: Look, url: str, 
         visit.settled()
         assert [summary["users"], summary["sessions"], summary["mean_hours"]] == visit.numbers("#tiles")[:3]
         assert [row["user_id"] for row in rows] == visit.users()
+        assert all(user.startswith("p-") for user in visit.users())
         assert [MERCHANT] == visit.texts("#scope option")
         assert visit.page.get_by_label("Merchant", exact=True).is_disabled()
         assert "Some" in visit.texts("#freshness dd"), "whether events are pending, not how many: those are everybody's"
@@ -136,4 +139,30 @@ def test_a_key_that_is_taken_back_ends_the_look(look: Look, filled: Settings, se
 
         assert not visit.page.locator("#report").is_visible()
         assert ["This key is not valid (any more)."] == visit.texts("#key-error")
+        expect_refusals(visit)
+
+
+@pytest.mark.parametrize("merchant", [None, MERCHANT], ids=["all", "partner"])
+def test_a_small_group_is_said_to_be_one(
+    look: Look, filled: Settings, serve_function: ServeFunction, merchant: str | None
+) -> None:
+    """Instead of charts, and of "no numbers yet"; each user stands in the table all the same."""
+    named = {
+        "FLYERTIME_READ_AUTH": "keys",
+        "FLYERTIME_READ_KEYS": ReadKey("k", sha256_of(ALL_KEY), merchant).line,
+        "FLYERTIME_PSEUDONYM_SECRET": SECRET,
+        "FLYERTIME_MIN_GROUP_USERS": "1000",
+    }
+    with serve_function("report", filled, **named) as process, look(process.url, settle=False) as visit:
+        visit.page.wait_for_selector("#key-form:visible")
+        enter(visit, ALL_KEY)
+        visit.settled()
+
+        assert ["Too few users: numbers of so small a group are not shown."] == visit.texts("#distribution-chart")
+        assert [] == visit.numbers("#tiles")
+        assert 25 == len(visit.users())
+        assert all(user.startswith("p-") == (merchant is not None) for user in visit.users())
+        said = [] if merchant else ["Too few users: numbers of so small a group are not shown."]
+        assert said == [text for text in visit.texts("#merchants-chart") if text]
+        shoot(visit, f"small-{merchant or 'all'}")
         expect_refusals(visit)

@@ -4,6 +4,8 @@ import { askChart, askJson, path } from "./api.js";
 import { element, number, shown, table, time } from "./elements.js";
 
 const MERCHANTS_SHOWN = 15;
+// Small groups come without their numbers, so that nobody is found in them.
+const TOO_FEW = "Too few users: numbers of so small a group are not shown.";
 const place = (id) => document.getElementById(id);
 const drawn = new Map();
 let charts = [];
@@ -17,8 +19,10 @@ export async function showOverview(merchant, merchants) {
   showLedger(summary.ledger);
   charts = [];
   if (summary.histogram.length) charts.push(distributionChart(summary.histogram));
-  else place("distribution-chart").replaceChildren(element("p", { class: "none" }, "No numbers to show yet."));
-  if (merchants.length > 1) charts.push(merchantsChart(merchants));
+  else place("distribution-chart").replaceChildren(element("p", { class: "none" }, summary.users === null ? TOO_FEW : "No numbers to show yet."));
+  const shows = merchants.some((each) => each.users !== null);
+  if (merchants.length > 1 && shows) charts.push(merchantsChart(merchants));
+  else if (merchants.length > 1) place("merchants-chart").replaceChildren(element("p", { class: "none" }, TOO_FEW));
   await showCharts();
   return summary;
 }

@@ -52,6 +52,8 @@ class _Prepared(Response):
         self.background = None
 
 
+_MOST_DIGITS: Final = 9
+"""Of seconds to wait: more than thirty years."""
 _JSON: Final = ((b"content-type", b"application/json"), (b"cache-control", b"no-store"))
 
 
@@ -109,12 +111,18 @@ def preferences_of(headers: Mapping[str, str]) -> frozenset[str]:
 
 
 def preferred_wait_s(headers: Mapping[str, str]) -> int:
-    """Return N of ``Prefer: wait=N`` (RFC 7240 §4.3), 0 where it is not asked for or makes no sense."""
+    """Return N of ``Prefer: wait=N`` (RFC 7240 §4.3), 0 where it is not asked for or makes no sense.
+
+    However large N is, it is a wish to wait: the caller holds it to what is waited at most.
+    """
     for part in headers.get("prefer", "").lower().split(","):
         name, _, value = part.partition(";")[0].partition("=")
         if name.strip() == "wait":
-            text = value.strip(' "')
-            return int(text) if text.isdecimal() and len(text) < 9 else 0
+            text = value.strip(' \t"')
+            if not (text.isascii() and text.isdecimal()):
+                return 0
+            digits = text.lstrip("0")
+            return int(digits or 0) if len(digits) <= _MOST_DIGITS else 10**_MOST_DIGITS
     return 0
 
 

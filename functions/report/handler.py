@@ -212,7 +212,7 @@ class ReportHandler:
         name_event(wanted.event_id)
         view = self._views.of(reader, wanted.merchant)
         query = table_query(parameters_of(wanted.parameters.items(), EVENT_PARAMETERS))
-        waited = await self._waiting.wait(request.headers)
+        waited = await self._waiting.wait(web.headers_of(request))
         state = await self._store.state(view.merchant)
         fresh = self._standing_of(state, view).fresh
         if wanted.rows and query.limit is not None:

@@ -57,6 +57,26 @@ def test_a_preference_is_known_in_each_of_its_forms(sent: str) -> None:
     assert "return=minimal" not in web.preferences_of({"prefer": sent.replace("minimal", "minimally")})
 
 
+@pytest.mark.parametrize(
+    ("sent", "wait_s"),
+    [
+        ("wait=20", 20), ('wait="20"', 20), ("respond-async, Wait = 20; x=y", 20), ("wait=0", 0), ("wait=007", 7),
+        ("wait=99999999", 99_999_999), ("wait=20, wait=30", 20), ("wait=30s, wait=20", 0), ("wait", 0), ("wait=", 0),
+        ("wait=-1", 0), ("wait=1.5", 0), ("wait=1e3", 0), ("wait=\u00b2", 0), ("await=20", 0), ("return=minimal", 0),
+        ("wait=0000000000000000020", 20),
+    ],
+)  # fmt: skip
+def test_a_wish_to_wait_is_read_as_it_was_sent(sent: str, wait_s: int) -> None:
+    """Of two the first counts, and what is no number of seconds is none."""
+    assert wait_s == web.preferred_wait_s({"prefer": sent})
+
+
+@pytest.mark.parametrize("sent", ["123456789", "999999999999", "1" * 5000])
+def test_a_wish_to_wait_for_ever_is_one_to_wait(sent: str) -> None:
+    """Longer than anybody is held, which is the caller's to say; a number of any length is read."""
+    assert web.preferred_wait_s({"prefer": f"wait={sent}"}) >= 123_456_789
+
+
 def test_nobody_is_told_where_the_sender_has_left() -> None:
     """And it is no error of ours."""
     assert (400, b"") == (answered(ClientDisconnect()).status_code, answered(ClientDisconnect()).body)

@@ -223,7 +223,8 @@ def test_a_reader_may_wait_for_what_is_pending(
         capped = httpx2.get(process.url, headers={"prefer": "wait=20"}, timeout=10, trust_env=False)
         with httpx2.Client(base_url=process.url, trust_env=False) as client:
             event = ask(client, {}, prefer="wait=20")
-    for answer in (capped, event):
+            endless = client.get("/", headers=[("prefer", "respond-async"), ("prefer", f"wait={10**12}")])
+    for answer in (capped, event, endless):
         told = (answer.headers["preference-applied"], answer.headers["flyertime-folded"])
         assert ("wait=1", "false") == told, "no longer than the setting allows"
     with Sink() as sink, serve_function("report", report_settings, K_SINK=sink.url, **soon) as process:

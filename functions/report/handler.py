@@ -214,7 +214,9 @@ class ReportHandler:
         query = table_query(parameters_of(wanted.parameters.items(), EVENT_PARAMETERS))
         waited = await self._waiting.wait(web.headers_of(request))
         state = await self._store.state(view.merchant)
-        fresh = self._standing_of(state, view).fresh
+        standing = self._standing_of(state, view)
+        _check_merchant(view, standing)
+        fresh = standing.fresh
         if wanted.rows and query.limit is not None:
             page = await page_of(self._store, state, view, query, query.limit, self._kept_pages)
             next_url = page.next_url(wanted.path, wanted.parameters)
@@ -238,11 +240,7 @@ class ReportHandler:
             state = await self._store.state(asked.view.merchant, merchants=merchants)
         asked.standing = self._standing_of(state, asked.view)
         self._kernels.prepare(asked.standing.users)
-        if asked.view.merchant is not None and not asked.view.bound and not asked.standing.users:
-            raise RequestRefusedError(
-                "no_such_merchant", "this merchant has no flyer in the report", status=404,
-                headers=asked.fresh.headers(),
-            )  # fmt: skip
+        _check_merchant(asked.view, asked.standing)
 
     def _standing_of(self, state: StoreState, view: View) -> Standing:
         known = self._standing
@@ -347,6 +345,18 @@ class ReportHandler:
         summary = await self._summaries.of(asked.state, asked.view)
         body = msgspec.json.encode({**summary.shown(asked.view.least_users), "freshness": fresh, "ledger": shown_books})
         return await asked.sent(body, etag)
+
+
+def _check_merchant(view: View, standing: Standing) -> None:
+    """Refuse a merchant that is not there; to its own reader it is an empty one, which is still to come.
+
+    Raises:
+        RequestRefusedError: It is not (404).
+    """
+    if view.merchant is not None and not view.bound and not standing.users:
+        raise RequestRefusedError(
+            "no_such_merchant", "this merchant has no flyer in the report", status=404, headers=standing.fresh.headers()
+        )
 
 
 def _description(request: Request) -> Response:

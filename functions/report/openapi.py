@@ -236,6 +236,7 @@ _EVENT: Final = {
         "400": {"description": "no such event, or one that asks for nothing that there is", "content": _PROBLEM},
         "401": {"description": "no read key, or none that is valid", "content": _PROBLEM},
         "403": {"description": "the read key is bound to another merchant", "content": _PROBLEM},
+        "404": {"description": "no flyer of this merchant is in the report", "content": _PROBLEM},
         "408": {"description": "the body did not come in time", "content": _PROBLEM},
         "413": {"description": "the body is too large", "content": _PROBLEM},
         "415": {"description": "the body is no CloudEvent", "content": _PROBLEM},

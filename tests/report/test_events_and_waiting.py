@@ -120,10 +120,28 @@ def test_events_show_no_more_than_the_key_allows(
     ):
         own = {"authorization": "Bearer ftr_m"}
         assert 401 == ask(client, {}).status_code
-        assert 403 == ask(client, {"merchant_id": "n"}, **own).status_code
+        for other in ("n", "nobody"):
+            refused = ask(client, {"merchant_id": other}, **own)
+            assert (403, "other_merchant") == (refused.status_code, refused.json()["code"])
         rows = from_http(*parts(ask(client, {"rows": True}, **own))).data["rows"]
 
     assert [{"user_id": "a", "avg_time_on_flyer_per_user_hours": 1.0}] == rows
+
+
+@pytest.mark.parametrize("rows", [False, True])
+def test_an_event_that_names_an_unknown_merchant_is_answered_as_its_address_is(
+    report: httpx2.Client, put: Put, rows: bool
+) -> None:
+    """With the same problem, and how fresh that is; a merchant that comes is found."""
+    put({"a": (HOUR_S, 1)}, {"m": {"a": (HOUR_S, 1)}})
+    answer, by_address = ask(report, {"merchant_id": "no/body", "rows": rows}), report.get("/merchants/no%2Fbody")
+
+    assert (404, "no_such_merchant") == (answer.status_code, answer.json()["code"])
+    assert by_address.json() == answer.json()
+    assert "ce-type" not in answer.headers
+    assert "flyertime-complete-through" not in answer.headers.keys() ^ by_address.headers.keys()
+    put(None, {"no/body": {"a": (HOUR_S, 1)}})
+    assert 200 == ask(report, {"merchant_id": "no/body", "rows": rows}).status_code
 
 
 def append(settings: Settings, user: str) -> int:

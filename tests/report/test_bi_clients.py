@@ -7,8 +7,12 @@ import json
 import os
 import random
 import re
+import sqlite3
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +25,7 @@ import pytest
 
 from functions.core.access import sha256_of
 from functions.core.read_access import ReadKey
+from functions.core.report_columns import USER_COLUMNS
 from tests.report.conftest import NAMESPACE, empty
 from tests.report.data_tools import READERS
 
@@ -131,6 +136,76 @@ def test_python_of_the_document_reads_the_same_numbers(
     said = run([sys.executable, "-W", "error", "-c", code], url, tmp_path, **environment)
 
     assert [len(rows), sum(row["total_seconds"] for row in rows)] == [int(float(number)) for number in said.split()]
+
+
+def test_who_looks_while_the_table_for_superset_is_replaced_sees_all_of_it(
+    url: str, rows: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    """The old one or the new one, and never none, or an empty one."""
+    (code,) = (code for code in PYTHON if "superset.db" in code)
+    replacing = code[code.index("with sqlite3") :]
+    seen: set[tuple[int, ...]] = set()
+    replaced = threading.Event()
+
+    def look() -> None:
+        while not replaced.is_set():
+            with closing(sqlite3.connect(tmp_path / "superset.db")) as database:
+                seen.update(database.execute("select count(*) from time_on_flyer"))
+
+    run([sys.executable, "-c", code], url, tmp_path)
+    with ThreadPoolExecutor() as threads:
+        looking = threads.submit(look)
+        try:
+            run([sys.executable, "-c", code + replacing * 20], url, tmp_path)
+        finally:
+            replaced.set()
+        looking.result()
+
+    assert {(len(rows),)} == seen
+
+
+def test_power_bi_s_query_reads_every_row_page_by_page(url: str, rows: list[dict[str, Any]]) -> None:
+    """Its parameters, as they stand in the document, with the key that Power BI adds; its table has all columns."""
+    (query,) = re.findall(r"^ +Query = \[([^\]]*)\]", DOCUMENT, re.MULTILINE)
+    asked = dict(re.findall(r'(\w+) = "([^"]*)"', query))
+    (columns,) = re.findall(r"type table \[(.*?)\]", DOCUMENT, re.DOTALL)
+    read: list[dict[str, Any]] = []
+    after: dict[str, str] = {}
+    with httpx2.Client(base_url=url, trust_env=False) as client:
+        for _ in range(4):
+            page = client.get("/", params={**asked, "limit": "1000", **after, "key": KEY}).raise_for_status().json()
+            read += page["rows"]
+            if page["next"] is None:
+                break
+            after = {"after": httpx2.URL(page["next"]).params["after"]}
+        whole = client.get("/", params={**asked, "key": KEY}).raise_for_status().json()
+        merchants = client.get("/merchants", params={"format": asked["format"], "key": KEY}).raise_for_status().json()
+        assert "unknown_parameter" == client.get("/merchants", params={**asked, "key": KEY}).json()["code"]
+
+    assert by_user(rows) == by_user(read) == by_user(whole["rows"])
+    assert len(rows) == len(read) > 2 * 1000
+    assert {"key", *asked} == {"key", "limit", "fields", "format"}
+    assert [column.name for column in USER_COLUMNS] == re.findall(r"(\w+) = ", columns) == [*rows[0]]
+    assert ["m"] == [row["merchant_id"] for row in merchants]
+
+
+def test_grafana_and_excel_find_what_they_are_told_to_look_for(url: str, rows: list[dict[str, Any]]) -> None:
+    """Each address of the document, and in its answer the selector and the columns."""
+    addresses = {
+        address: httpx2.get(url + address, headers={"authorization": f"Bearer {KEY}"}, trust_env=False)
+        for address in re.findall(r"`https://report\.example\.com(/[^`]*)`", DOCUMENT)
+    }
+    assert {200} == {answer.status_code for answer in addresses.values()}
+    assert {"/merchants", "/summary", "/summary?format=json", "/?format=csv&fields=all"} < addresses.keys()
+    summary = addresses["/summary"].json()
+    (users,) = (answer.json() for address, answer in addresses.items() if "sort=-hours" in address)
+
+    assert isinstance(addresses["/merchants"].json(), list), "no root selector"
+    assert len(rows) == sum(bucket["users"] for bucket in summary["histogram"])
+    assert all({"from_hours", "users"} <= bucket.keys() for bucket in summary["histogram"])
+    assert 0 == summary["freshness"]["pending_events"]
+    assert 100 == len(users["rows"])
+    assert len(rows) + 1 == len(addresses["/?format=csv&fields=all"].content.split(b"\r\n")) - 1
 
 
 def with_httpfs(home: Path) -> dict[str, str]:

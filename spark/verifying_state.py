@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from functions.core import span_packing, spans
 from functions.core.spans import NOT_KEPT, TOTALS, TOTALS_FORMAT, Totals
-from spark.columns import TotalsColumns, unpack_totals
+from spark.columns import TotalsColumns, hundredths_in, hundredths_of, unpack_totals
 from spark.span_tables import spans_of
 
 if TYPE_CHECKING:
@@ -166,12 +166,14 @@ def _totals(rows: pa.Table) -> tuple[Ints, TotalsColumns]:
 def _unfit(stored: Sequence[bytes | None], totals: TotalsColumns) -> list[int]:
     """Return the places where stored totals are not these; where there are none, or older ones, one by one."""
     usual = np.array([_is_usual(value) for value in stored], np.bool_)
-    held, given = unpack_totals([value for value in stored if value and _is_usual(value)]), totals.take(usual)
+    values = [value for value in stored if value and _is_usual(value)]
+    held, given = unpack_totals(values), totals.take(usual)
     not_kept = (held.unclosed == NOT_KEPT) | (given.unclosed == NOT_KEPT)
     for columns in (held, given):
         for name in ("closed_seconds", "closed_sessions", "unclosed"):
             getattr(columns, name)[not_kept] = 0
-    unfit: list[int] = np.flatnonzero(usual)[held.differ(given)].tolist()
+    differs = held.differ(given) | (hundredths_in(values) != hundredths_of(held.seconds, held.sessions))
+    unfit: list[int] = np.flatnonzero(usual)[differs].tolist()
     for place in np.flatnonzero(~usual).tolist():
         own = Totals(*(int(getattr(totals, name)[place]) for name in totals.__slots__))
         if not _fits(stored[place], Totals(*own[:4]) if own.unclosed == NOT_KEPT else own):
@@ -195,7 +197,14 @@ def _fits(value: bytes | None, totals: Totals) -> bool:
         stored = spans.unpack_totals(value)
     except ValueError:
         return False
+    if not _is_ready(value, stored):
+        return False
     return all(one is None or other is None or one == other for one, other in zip(stored, totals, strict=True))
+
+
+def _is_ready(value: bytes, totals: Totals) -> bool:
+    """Tell whether the average that stands ready is that of the totals beside it; older formats have none."""
+    return not _is_usual(value) or value == spans.pack_totals(totals)
 
 
 def _deviations_of(user: bytes, now: UserValues) -> list[str]:
@@ -228,7 +237,8 @@ def _shown(value: bytes | None) -> str:
         totals = spans.unpack_totals(value)
     except ValueError as e:
         return str(e)
-    return f"{totals.seconds:,} s in {totals.sessions:,} sessions, from {totals.first_us} to {totals.last_us} µs"
+    ready = "" if _is_ready(value, totals) else f"{hundredths_in([value])[0] / 100} h made ready of "
+    return f"{ready}{totals.seconds:,} s in {totals.sessions:,} sessions, from {totals.first_us} to {totals.last_us} µs"
 
 
 def _given(own: UserSpans) -> str:

@@ -17,10 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from functions.adapters.redis_regular import Regular
-from functions.core.report_rows import hundredths_of, is_current
+from functions.core.report_rows import is_current
 from functions.core.report_summary import Summary
 from functions.core.report_texts import hours_text
-from functions.core.spans import NOT_KEPT, TOTALS, TOTALS_FORMAT
+from functions.core.spans import COMPUTED, NO_SESSION, NOT_KEPT, TOTALS, TOTALS_FORMAT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,10 +30,11 @@ if TYPE_CHECKING:
 
 pa.set_memory_pool(pa.system_memory_pool())  # Arrow's own holds on to tens of megabytes that the rest could use
 
-_SECONDS: Final = (1, 9, pa.int64())
-_SESSIONS: Final = (9, 13, pa.uint32())
-_CLOSED_SESSIONS: Final = (37, 41, pa.uint32())
-_UNCLOSED: Final = (41, 45, pa.uint32())
+_HUNDREDTHS: Final = (1, 5, pa.uint32())
+_SECONDS: Final = (5, 13, pa.int64())
+_SESSIONS: Final = (13, 17, pa.uint32())
+_CLOSED_SESSIONS: Final = (41, 45, pa.uint32())
+_UNCLOSED: Final = (45, 49, pa.uint32())
 """Where they stand in packed totals; see functions/core/spans.py."""
 
 _MOST_SECONDS: Final = 2**60
@@ -60,7 +61,7 @@ _FEW_ALIKE: Final = 16
 """Where more than one of so many ids are alike in their keys, all are put in order by the whole."""
 
 _NOTHING: Final = _array_of([b""])[0]
-_ZERO, _HALF_S, _HUNDREDTH_S, _UNKNOWN = _numbers_of([0, 18, 36, NOT_KEPT])
+_UNKNOWN = _numbers_of([NOT_KEPT])[0]
 
 
 class Shape(NamedTuple):
@@ -207,7 +208,7 @@ def sorted_rows(averages: Averages | Regular) -> SortedRows | None:
     if columns.there is not None:
         names = names.filter(columns.there)
     order = order_of(names)
-    encoded = _hundredths_of(columns.seconds, columns.sessions).dictionary_encode()
+    encoded = columns.hundredths.dictionary_encode()
     places = encoded.indices.cast(_place_type(len(encoded.dictionary)))
     return SortedRows(names.take(order), places.take(order), encoded.dictionary.to_pylist())
 
@@ -217,17 +218,20 @@ def summary_of(values: Sequence[bytes] | Regular) -> Summary | None:
     columns = _columns_of(_column_of(values, -1) if isinstance(values, Regular) else _packed_of(values))
     if columns is None:
         return None
-    packed, seconds, sessions, _ = columns
+    packed = columns.packed
+    seconds = _numbers(packed, _SECONDS)
+    if (pc.max(seconds).as_py() or 0) >= _MOST_SECONDS:
+        return None
     unclosed = _numbers(packed, _UNCLOSED)
     kept = not pc.any(pc.equal(unclosed, _UNKNOWN)).as_py()
     summary = Summary(
         users=len(packed),
-        sessions=pc.sum(sessions).as_py() or 0,
+        sessions=pc.sum(_numbers(packed, _SESSIONS)).as_py() or 0,
         seconds=pc.sum(seconds).as_py() or 0,
         closed_sessions=(pc.sum(_numbers(packed, _CLOSED_SESSIONS)).as_py() or 0) if kept else None,
         unclosed=(pc.sum(unclosed).as_py() or 0) if kept else None,
     )
-    counted = _hundredths_of(seconds, sessions).value_counts()
+    counted = columns.hundredths.value_counts()
     summary.count(zip(counted.field(0).to_pylist(), counted.field(1).to_pylist(), strict=True))
     return summary
 
@@ -253,8 +257,7 @@ class _Columns(NamedTuple):
     """Of who has a session."""
 
     packed: Any
-    seconds: Any
-    sessions: Any
+    hundredths: Any
     there: Any
     """Who has one; None: all."""
 
@@ -266,32 +269,24 @@ def _columns_of(packed: Any) -> _Columns | None:
     formats = _joined(pc.binary_slice(packed, 0, 1))[0]
     if formats.count(TOTALS_FORMAT) != len(packed):
         return None
-    seconds, sessions = _numbers(packed, _SECONDS), _numbers(packed, _SESSIONS)
-    bounds = pc.min_max(seconds).as_py()
-    if not 0 <= bounds["min"] <= bounds["max"] < _MOST_SECONDS:
+    hundredths = _field(packed, _HUNDREDTHS)
+    if pc.max(hundredths).as_py() < COMPUTED:
+        return _Columns(packed, hundredths, None)
+    there = pc.not_equal(hundredths, _number_of(NO_SESSION))
+    packed, hundredths = packed.filter(there), hundredths.filter(there)
+    if pc.max(hundredths).as_py() == COMPUTED:
         return None
-    there = pc.not_equal(sessions, _ZERO)
-    if pc.all(there).as_py():
-        return _Columns(packed, seconds, sessions, None)
-    return _Columns(packed.filter(there), seconds.filter(there), sessions.filter(there), there)
+    return _Columns(packed, hundredths, there)
+
+
+def _field(packed: Any, place: tuple[int, int, Any]) -> Any:
+    start, end, kind = place
+    cut = pc.binary_slice(packed, start, end)
+    return pa.Array.from_buffers(kind, len(cut), [None, cut.buffers()[1]], offset=cut.offset)
 
 
 def _numbers(packed: Any, place: tuple[int, int, Any]) -> Any:
-    start, end, kind = place
-    cut = pc.binary_slice(packed, start, end)
-    return pa.Array.from_buffers(kind, len(cut), [None, cut.buffers()[1]], offset=cut.offset).cast(pa.int64())
-
-
-def _hundredths_of(seconds: Any, sessions: Any) -> Any:
-    """Return averages in hundredths of an hour, as `hundredths_of` does, which decides where a half is met."""
-    halves = pc.add(seconds, pc.multiply(sessions, _HALF_S))
-    units = pc.multiply(sessions, _HUNDREDTH_S)
-    hundredths = pc.divide(halves, units)
-    met = pc.equal(halves, pc.multiply(hundredths, units))
-    if not pc.any(met).as_py():
-        return hundredths
-    decided = hundredths_of(seconds.filter(met).to_pylist(), sessions.filter(met).to_pylist())
-    return pc.replace_with_mask(hundredths, met, _numbers_of(decided))
+    return _field(packed, place).cast(pa.int64())
 
 
 def _of_any_length(texts: Any) -> Any:

@@ -7,7 +7,15 @@ from functools import lru_cache
 from itertools import chain, compress
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from functions.core.spans import NOT_KEPT, TOTALS, TOTALS_FORMAT, average_hours, unpack_totals
+from functions.core.spans import (
+    COMPUTED,
+    NO_SESSION,
+    NOT_KEPT,
+    TOTALS,
+    TOTALS_FORMAT,
+    average_hours,
+    unpack_totals,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -16,28 +24,42 @@ if TYPE_CHECKING:
 class UserRows:
     """Some users' rows, column by column; users without a session are not among them.
 
-    What the reference number needs not, which are the columns after the first three, is unpacked when it is asked for.
+    What is not asked for is not unpacked: the average stands ready, most ask for nothing else.
     """
 
-    __slots__ = ("_further", "_values", "ids", "seconds", "sessions")
+    __slots__ = ("_further", "_hundredths", "_reference", "_values", "ids")
 
     def __init__(
         self,
         ids: Sequence[bytes],
-        seconds: Sequence[int],
-        sessions: Sequence[int],
-        *further: Sequence[int | None],
+        *columns: Sequence[int | None],
         values: Sequence[bytes] = (),
+        hundredths: Sequence[int] | None = None,
     ) -> None:
-        """Take columns: all of them, or the first three and the values that they are from."""
+        """Take columns: all of them, or seconds and sessions, or none, and the values that they are from."""
         self.ids = ids
-        self.seconds = seconds
-        self.sessions = sessions
-        self._further = further
+        self._reference = cast("tuple[Sequence[int], ...]", columns[:2])
+        self._further = columns[2:]
         self._values = values
+        self._hundredths = hundredths
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def seconds(self) -> Sequence[int]:
+        """Of the reference number."""
+        return self._two()[0]
+
+    @property
+    def sessions(self) -> Sequence[int]:
+        """Of the reference number."""
+        return self._two()[1]
+
+    def _two(self) -> tuple[Sequence[int], ...]:
+        if not self._reference:
+            self._reference = _reference_of(b"".join(self._values), len(self._values))
+        return self._reference
 
     @property
     def further(self) -> tuple[Sequence[int | None], ...]:
@@ -71,9 +93,11 @@ class UserRows:
         """Opens that no close follows."""
         return self.further[4]
 
-    def hundredths(self) -> list[int]:
+    def hundredths(self) -> Sequence[int]:
         """Return the averages in hundredths of an hour."""
-        return hundredths_of(self.seconds, self.sessions)
+        if self._hundredths is None:
+            self._hundredths = hundredths_of(self.seconds, self.sessions)
+        return self._hundredths
 
     def column(self, name: str) -> Sequence[Any]:
         """Return a column by its name in the report."""
@@ -88,8 +112,11 @@ class UserRows:
         return self._each(lambda column: column[start:end])
 
     def _each(self, change: Callable[[Sequence[Any]], Sequence[Any]]) -> UserRows:
-        columns = (self.ids, self.seconds, self.sessions, *self._further)
-        return UserRows(*map(change, columns), values=change(self._values))
+        return UserRows(
+            *map(change, (self.ids, *self._reference, *self._further)),
+            values=change(self._values),
+            hundredths=None if self._hundredths is None else change(self._hundredths),
+        )
 
     def all_columns(self) -> tuple[Sequence[Any], ...]:
         """Return all that is held: ids, seconds, sessions, and the further ones."""
@@ -105,13 +132,14 @@ def rows_of_users(ids: Sequence[bytes], values: Sequence[bytes]) -> UserRows:
     if not ids:
         return UserRows((), (), ())
     packed = b"".join(values)
-    if is_current(packed, values):
-        more = -len(values) % _UNPACKED_BY
-        numbers = _first_two(len(values) + more).unpack(packed + bytes(TOTALS.size * more))[: 2 * len(values)]
-        rows = UserRows(ids, numbers[0::2], numbers[1::2], values=values)
-    else:  # some are of an older format
+    if not is_current(packed, values):  # some are of an older format
         rows = UserRows(ids, *zip(*map(unpack_totals, values), strict=True))
-    return rows if all(rows.sessions) else rows.where([count > 0 for count in rows.sessions])
+        return rows if all(rows.sessions) else rows.where([count > 0 for count in rows.sessions])
+    hundredths = _unpacked(_HUNDREDTHS, packed, len(values))
+    if max(hundredths) < COMPUTED:
+        return UserRows(ids, values=values, hundredths=hundredths)
+    some = UserRows(ids, values=values, hundredths=None if COMPUTED in hundredths else hundredths)
+    return some.where([value != NO_SESSION for value in hundredths])
 
 
 def is_current(packed: bytes, values: Sequence[bytes]) -> bool:
@@ -122,16 +150,31 @@ def is_current(packed: bytes, values: Sequence[bytes]) -> bool:
 _UNPACKED_BY: Final = 128
 """Values are unpacked by multiples of this, so that parts of shards of about the same size need one `struct.Struct`:
 making it takes as long as using it."""
+_HUNDREDTHS: Final = f"xI{TOTALS.size - 5}x"
+_REFERENCE: Final = f"5xqI{TOTALS.size - 17}x"
 
 
-@lru_cache(4)
-def _first_two(count: int) -> struct.Struct:
-    """Return what unpacks the seconds and the sessions of so many values at once, for a tenth of the price."""
-    return struct.Struct("<" + f"xqI{TOTALS.size - 13}x" * count)
+@lru_cache(8)
+def _unpacker(fields: str, count: int) -> struct.Struct:
+    """Return what unpacks some fields of so many values at once, for a tenth of the price."""
+    return struct.Struct("<" + fields * count)
+
+
+def _unpacked(fields: str, packed: bytes, count: int) -> tuple[int, ...]:
+    """Return some fields of so many values, which joined are the second argument, one value after the other."""
+    more = -count % _UNPACKED_BY
+    numbers = _unpacker(fields, count + more).unpack(packed + bytes(TOTALS.size * more))
+    return numbers[: len(numbers) // (count + more) * count]
+
+
+def _reference_of(packed: bytes, count: int) -> tuple[Sequence[int], Sequence[int]]:
+    """Return seconds and sessions."""
+    numbers = _unpacked(_REFERENCE, packed, count) if count else ()
+    return numbers[0::2], numbers[1::2]
 
 
 def _further_of(values: Sequence[bytes]) -> tuple[Sequence[int | None], ...]:
-    columns: list[Any] = list(zip(*TOTALS.iter_unpack(b"".join(values)), strict=True))[3:]
+    columns: list[Any] = list(zip(*TOTALS.iter_unpack(b"".join(values)), strict=True))[4:]
     if NOT_KEPT in columns[4]:
         kept = [unclosed != NOT_KEPT for unclosed in columns[4]]
         columns[2:] = [tuple(v if known else None for v, known in zip(c, kept, strict=True)) for c in columns[2:]]

@@ -6,10 +6,11 @@ for late, unordered and split input. docs/algorithm.md has the proof.
 
 A null merchant_id is kept as an empty one: merchants without a name are no merchant's report.
 
-What the report needs of a user stands ready in an averages hash, overall and for each merchant, format 2::
+What the report needs of a user stands ready in an averages hash, overall and for each merchant, format 3::
 
-    u8   format = 2
-    i64  seconds, u32 sessions          of the reference number
+    u8   format = 3
+    u32  hundredths                     of an hour: the reference number as it is shown, NO_SESSION or COMPUTED
+    i64  seconds, u32 sessions          that it is made from
     i64  first, i64 last                microseconds: the first and the last event on any flyer
     i64  closed seconds, u32 closed sessions, u32 unclosed opens     0, NOT_KEPT and NOT_KEPT where not kept
 """
@@ -29,12 +30,20 @@ if TYPE_CHECKING:
 
     from functions.core.events import Event
 
-TOTALS: Final = struct.Struct("<BqIqqqII")
-TOTALS_FORMAT: Final = 2
+TOTALS: Final = struct.Struct("<BIqIqqqII")
+TOTALS_FORMAT: Final = 3
+NO_SESSION: Final = 2**32 - 1
+"""In place of hundredths: there is no average."""
+COMPUTED: Final = 2**32 - 2
+"""In place of hundredths that do not fit (4,900 years), or of a sum that a double does not hold."""
+EXACT_SECONDS: Final = 2**53
+"""Below it a double is the sum itself."""
 NOT_KEPT: Final = 2**32 - 1
 """In place of closed sessions and unclosed opens, where these are not kept."""
 _TOTALS_1: Final = struct.Struct("<Bqq")
 """Format 1, which had seconds and sessions only."""
+_TOTALS_2: Final = struct.Struct("<BqIqqqII")
+"""Format 2, which had no hundredths."""
 
 _SECOND_US: Final = 1_000_000
 _HUNDREDTH: Final = Decimal("0.01")
@@ -150,6 +159,15 @@ def average_hours(seconds: int, sessions: int) -> float:
     return float(Decimal(repr(hours)).quantize(_HUNDREDTH, ROUND_HALF_UP))
 
 
+def stored_hundredths(seconds: int, sessions: int) -> int:
+    """Return the average in hundredths of an hour as packed totals have it."""
+    if not sessions:
+        return NO_SESSION
+    if not 0 <= seconds < EXACT_SECONDS:
+        return COMPUTED
+    return min(round(average_hours(seconds, sessions) * 100), COMPUTED)
+
+
 def pack_totals(totals: Totals) -> bytes:
     """Return the value of one user in an averages hash.
 
@@ -158,9 +176,10 @@ def pack_totals(totals: Totals) -> bytes:
     """
     if totals.first_us is None or totals.last_us is None:
         raise ValueError("totals of no event have no packed form")
+    hundredths = stored_hundredths(totals.seconds, totals.sessions)
     if totals.closed_seconds is None or totals.closed_sessions is None or totals.unclosed is None:
-        return TOTALS.pack(TOTALS_FORMAT, *totals[:4], 0, NOT_KEPT, NOT_KEPT)
-    return TOTALS.pack(TOTALS_FORMAT, *totals)
+        return TOTALS.pack(TOTALS_FORMAT, hundredths, *totals[:4], 0, NOT_KEPT, NOT_KEPT)
+    return TOTALS.pack(TOTALS_FORMAT, hundredths, *totals)
 
 
 def unpack_totals(value: bytes) -> Totals:
@@ -170,9 +189,14 @@ def unpack_totals(value: bytes) -> Totals:
         ValueError: The value is of another format.
     """
     if len(value) == TOTALS.size and value[0] == TOTALS_FORMAT:
-        totals = Totals(*TOTALS.unpack(value)[1:])
-        return Totals(*totals[:4]) if totals.unclosed == NOT_KEPT else totals
+        return _kept(Totals(*TOTALS.unpack(value)[2:]))
+    if len(value) == _TOTALS_2.size and value[0] == 2:
+        return _kept(Totals(*_TOTALS_2.unpack(value)[1:]))
     if len(value) == _TOTALS_1.size and value[0] == 1:
         _, seconds, sessions = _TOTALS_1.unpack(value)
         return Totals(seconds, sessions, None, None)
     raise ValueError(f"average of another format than 1 to {TOTALS_FORMAT}")
+
+
+def _kept(totals: Totals) -> Totals:
+    return Totals(*totals[:4]) if totals.unclosed == NOT_KEPT else totals

@@ -26,6 +26,7 @@ from functions.core.timestamps import format_us
 IDS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 MOMENTS = st.integers(-(10**15), 4 * 10**15)
 FORMAT_1 = b"\x01" + (7200).to_bytes(8, "little") + (2).to_bytes(8, "little")
+FORMAT_2 = b"\x02" + b"".join(number.to_bytes(size, "little") for number, size in ((7200, 8), (1, 4), (7, 8), (9, 24)))
 
 
 @st.composite
@@ -148,9 +149,11 @@ def test_slices_together_are_one_array(slices: list[dict[str, Totals]]) -> None:
 def test_an_older_format_has_what_it_had() -> None:
     """Beside newer ones in one shard; what it does not say is null."""
     newer = pack_totals(Totals(3600, 1, 5, 6))
-    rows = rows_of_users([b"old", b"new", b"none"], [FORMAT_1, newer, pack_totals(Totals(0, 0, 5, 5))])
+    rows = rows_of_users([b"1", b"2", b"3", b"none"], [FORMAT_1, FORMAT_2, newer, pack_totals(Totals(0, 0, 5, 5))])
 
-    assert ([b"old", b"new"], [100, 100], [None, 5]) == ([*rows.ids], rows.hundredths(), [*rows.first_us])
+    assert ([b"1", b"2", b"3"], [100, 200, 100], [None, 7, 5]) == (
+        [*rows.ids], [*rows.hundredths()], [*rows.first_us],
+    )  # fmt: skip
     with pytest.raises(ValueError, match="format"):
         rows_of_users([b"x"], [b"\x09" + newer[1:]])
 

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from functions.core.events import Event
 from functions.core.spans import (
+    COMPUTED,
+    NO_SESSION,
     TOTALS_FORMAT,
     Span,
     Totals,
@@ -67,11 +69,31 @@ def test_packed_totals_are_read_back(totals: Totals) -> None:
     assert totals == unpack_totals(pack_totals(totals))
 
 
-@pytest.mark.parametrize("value", [b"", b"\x02" + bytes(16), b"\x03" + bytes(44), bytes(45), b"\x01" + bytes(44)])
+@pytest.mark.parametrize(
+    "value",
+    [b"", bytes(49), *(bytes([form, *bytes(rest)]) for form, rest in ((1, 44), (2, 16), (2, 48), (3, 44), (4, 48)))],
+)
 def test_totals_of_another_format_are_refused(value: bytes) -> None:
     """Rather than misread."""
     with pytest.raises(ValueError, match="another format"):
         unpack_totals(value)
+
+
+@given(st.integers(0, 10**12), st.integers(1, 10**6))
+@example(18, 1)
+@example(2**53 - 1, 1)
+@example(2**53, 2**30)
+def test_the_average_stands_ready_in_packed_totals(seconds: int, sessions: int) -> None:
+    """As it is shown, or marked as one that is to be computed; bytes 1 to 4."""
+    stored = int.from_bytes(pack_totals(Totals(seconds, sessions, 0, 0))[1:5], "little")
+    hundredths = round(average_hours(seconds, sessions) * 100)
+
+    assert stored == (hundredths if hundredths < COMPUTED and seconds < 2**53 else COMPUTED)
+
+
+def test_without_a_session_no_average_stands_ready() -> None:
+    """Not even zero."""
+    assert int.from_bytes(pack_totals(Totals(0, 0, 0, 0))[1:5], "little") == NO_SESSION
 
 
 def test_totals_of_no_event_have_no_packed_form() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from functions.adapters.redis_arguments import PackedArguments
 from functions.core.events import Event
 from functions.core.packing import pack_events, unpack_events
-from functions.core.spans import NOT_KEPT, Totals, pack_totals
+from functions.core.spans import NOT_KEPT, Totals, pack_totals, stored_hundredths
 from spark import columns
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=4)
@@ -46,6 +46,23 @@ def test_totals_are_packed_alike(totals: list[tuple[int, ...]]) -> None:
     alike = [Totals(*row) if row[-1] != NOT_KEPT else Totals(*row[:4]) for row in totals]
 
     assert [pack_totals(one) for one in alike] == columns.pack_totals(packed).to_pylist()
+
+
+@given(st.lists(st.tuples(st.integers(0, 10**9), st.integers(1, 1000)), min_size=1))
+def test_averages_are_rounded_alike_where_a_half_is_met(halves: list[tuple[int, int]]) -> None:
+    """There a double decides; an odd half, and one second beside it."""
+    totals = [(18 * (2 * half + 1) * count + beside, count) for half, count in halves for beside in (0, 1)]
+    seconds, sessions = (np.array(column, np.int64) for column in zip(*totals, strict=True))
+
+    assert [stored_hundredths(*one) for one in totals] == columns.hundredths_of(seconds, sessions).tolist()
+
+
+@pytest.mark.parametrize("seconds", [-1, 2**53 - 1, 2**53, 2**62])
+def test_averages_that_no_double_holds_are_left_to_be_computed(seconds: int) -> None:
+    """By both."""
+    stored = columns.hundredths_of(np.array([seconds]), np.array([2**31]))
+
+    assert [stored_hundredths(seconds, 2**31)] == stored.tolist()
 
 
 BYTES = st.binary(max_size=3)

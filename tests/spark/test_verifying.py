@@ -107,6 +107,12 @@ def change_average(client: redis.Redis, store: CheckedStore, _: Path) -> None:
     client.hset(store.keys.averages(SHARD), USER, pack_totals(Totals(1, 1, 0, 1)))
 
 
+def change_ready_average(client: redis.Redis, store: CheckedStore, _: Path) -> None:
+    """Show another number than the seconds and sessions beside it give."""
+    value = pack_totals(Totals(3600, 1, 0, 1))
+    client.hset(store.keys.averages(SHARD), USER, value[:1] + (7).to_bytes(4, "little") + value[5:])
+
+
 def lose_average(client: redis.Redis, store: CheckedStore, _: Path) -> None:
     """Show nothing."""
     client.hdel(store.keys.averages(SHARD), USER)
@@ -169,6 +175,7 @@ def add_file(_: redis.Redis, __: CheckedStore, folder: Path) -> None:
         (on_ledger("folded", -5), "archive: 5 events more than were folded"),
         (lose_entry, "but the log holds"),
         (change_average, f"report: user '{USER}' has 1 s in 1 sessions, from 0 to 1 µs; the spans give"),
+        (change_ready_average, f"report: user '{USER}' has 0.07 h made ready of "),
         (lose_average, f"report: user '{USER}' has no averages; the spans give"),
         (change_merchant, f"report: user '{USER}' of merchant 'm1' has no averages; the spans give"),
         (show_stranger, "report: user 'stranger' of merchant 'm0' has 1 s in 1 sessions, from 0 to 1 µs"),

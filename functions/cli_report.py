@@ -6,7 +6,7 @@ import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import click
 
@@ -60,10 +60,17 @@ def add_to(group: click.Group, url_of_stack: Callable[[], str]) -> None:
         A file that --output names appears once all of it is there. Where the answer breaks off the exit status is not
         0, and the file is as it was.
         """
+        _check_texts(user=user, merchant=merchant, **asked)
+        if merchant == "":
+            raise click.UsageError(
+                "--merchant is the name of one: flyers without a merchant are in no merchant's report"
+            )
         if (user is not None) + (merchant is not None and not summary) + merchants > 1:
             raise click.UsageError("--user, --merchant and --merchants are different questions: give one")
         if summary and (user is not None or merchants):
             raise click.UsageError("--summary is of all users or of one --merchant")
+        if (summary or as_json) and wanted not in {"table", "json"}:
+            raise click.UsageError(f"--{'summary' if summary else 'json'} is JSON, and --format {wanted} is not")
         own = {"fields"} if user is not None else set()
         if (user is not None or summary or merchants) and (
             given := [name for name in asked if asked[name] is not None and name not in own]
@@ -78,13 +85,43 @@ def add_to(group: click.Group, url_of_stack: Callable[[], str]) -> None:
             path = ("" if merchant is None else f"/merchants/{_segment(merchant)}") + ("/summary" if summary else "")
         query = {name: _text(value) for name, value in asked.items() if value is not None}
         limit = int(query.pop("limit")) if "limit" in query else None
-        address = (url or url_of_stack()).rstrip("/") + (path or "/")
+        address = _base(url or url_of_stack()) + (path or "/")
+        key = _token(key)
         wanted = "json" if as_json or summary else wanted
         if wanted == "table" or (wanted == "json" and limit is not None):
             _show_rows(address, query, key, limit, wanted, output, users=users)
         else:
             limited = {} if limit is None else {"limit": str(limit)}
             _copy(address, {**query, **limited, "format": wanted}, key, output)
+
+
+def _check_texts(**given: str | float | None) -> None:
+    for name, text in given.items():
+        try:
+            str(text).encode()
+        except UnicodeEncodeError:
+            raise click.UsageError(f"--{name} is not UTF-8, as every id is") from None
+
+
+def _base(url: str) -> str:
+    """Return the report's address, to which paths are added; a key in it would be shown in messages, and not sent."""
+    try:
+        parts = urlsplit(url)
+        fits = parts.scheme in {"http", "https"} and parts.hostname and not parts.query and not parts.fragment
+    except ValueError:
+        fits = False
+    if not fits:
+        raise click.UsageError(
+            "--from is an address such as http://127.0.0.1:8083, without a query; the key goes into FLYERTIME_READ_KEY"
+        )
+    return url.rstrip("/")
+
+
+def _token(key: str | None) -> str | None:
+    token = None if key is None else key.strip()
+    if token and not (token.isascii() and token.isprintable() and " " not in token):
+        raise click.UsageError("the read key has characters that are in no key; it begins with ftr_")
+    return token
 
 
 def _segment(text: str) -> str:

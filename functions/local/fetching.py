@@ -12,6 +12,7 @@ from urllib.parse import urljoin
 import httpx2
 
 from functions.core.errors import RequestRefusedError, UnavailableError
+from functions.core.settings import without_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -112,7 +113,8 @@ def _json(response: httpx2.Response) -> Any:
     try:
         return json.loads(response.read())
     except ValueError as e:
-        raise UnavailableError("no_report", f"{response.url.copy_with(query=None)} answers without JSON") from e
+        url = str(response.url.copy_with(query=None))
+        raise UnavailableError("no_report", f"{without_credentials(url)} answers without JSON") from e
 
 
 @contextmanager
@@ -125,9 +127,11 @@ def _asked(question: Question, url: str, query: Mapping[str, str]) -> Iterator[h
                 raise _refusal(url, response)
             yield response
     except httpx2.RemoteProtocolError as e:
-        raise UnavailableError("broken_off", f"{url} broke off its answer before the end; nothing of it counts") from e
+        message = f"{without_credentials(url)} broke off its answer before the end; nothing of it counts"
+        raise UnavailableError("broken_off", message) from e
     except (httpx2.HTTPError, httpx2.InvalidURL) as e:
-        raise UnavailableError("no_answer", f"{url} does not answer ({type(e).__name__}): is it running?") from e
+        message = f"{without_credentials(url)} does not answer ({type(e).__name__}): is it running?"
+        raise UnavailableError("no_answer", message) from e
 
 
 def _refusal(url: str, response: httpx2.Response) -> RequestRefusedError | UnavailableError:
@@ -135,7 +139,9 @@ def _refusal(url: str, response: httpx2.Response) -> RequestRefusedError | Unava
         detail = str(response.json()["detail"])
     except (ValueError, KeyError, TypeError):
         detail = "it gives no reason"
-    message = f"{url} answered {response.status_code}: {detail}"
+    message = f"{without_credentials(url)} answered {response.status_code}: {detail}"
+    if response.status_code == 401:
+        message += " (the key comes from FLYERTIME_READ_KEY, or --key)"
     if response.status_code >= 500 or response.status_code == 429:
         return UnavailableError("no_answer", message)
     return RequestRefusedError("refused", message)

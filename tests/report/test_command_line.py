@@ -160,9 +160,57 @@ def test_a_merchants_key_prints_that_merchant_alone(report: Callable[..., str]) 
     assert "another merchant" in report("--merchant", "m2", key=MERCHANT_KEY, exit_code=2)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--merchant", ""), "--merchant is the name of one"),
+        (("--merchant", "", "--summary"), "--merchant is the name of one"),
+        (("--summary", "--format", "csv"), "--summary is JSON, and --format csv is not"),
+        (("--json", "--format", "parquet"), "--json is JSON, and --format parquet is not"),
+        (("--prefix", "\udcff"), "--prefix is not UTF-8"),
+        (("--user", "\udcff"), "--user is not UTF-8"),
+        (("--from", "127.0.0.1:8083"), "--from is an address such as http"),
+        (("--from", "ftp://host"), "--from is an address such as http"),
+        (("--from", "http://[::1"), "--from is an address such as http"),
+        (("--from", "http://host/?key=ftr_hunter2"), "the key goes into FLYERTIME_READ_KEY"),
+        (("--from", "http://host/#ftr_hunter2"), "the key goes into FLYERTIME_READ_KEY"),
+        (("--key", "ftr_hunter2\u00fc"), "characters that are in no key"),
+        (("--key", "ftr_hunter2\nx"), "characters that are in no key"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_asked_is_said_so_in_a_line(
+    report: Callable[..., str], arguments: tuple[str, ...], words: str
+) -> None:
+    """Which option, what would be right, and nothing of a key; no other question is answered in its place."""
+    said = report(*arguments, exit_code=2)
+
+    assert words in said
+    assert "hunter2" not in said
+    assert "m1" not in said
+
+
+def test_a_password_in_the_address_is_sent_and_not_shown(report: Callable[..., str], url: str) -> None:
+    """As a gateway in front may want it; the report takes it for the key."""
+    host = url.removeprefix("http://")
+
+    assert [] == json.loads(report("--json", "--prefix", "none", "--from", f"http://me:{KEY}@{host}", key=""))
+    for address in (f"http://me:hunter2@{host}", "http://me:hunter2@127.0.0.1:1"):
+        done = CliRunner().invoke(main, ["report", "--from", address])
+        assert done.exit_code != 0
+        assert "hunter2" not in done.output
+        assert "127.0.0.1" in done.output
+
+
+def test_a_key_from_a_file_may_end_in_a_new_line(report: Callable[..., str]) -> None:
+    """As most files do."""
+    assert set(FEW) == {row["user_id"] for row in json.loads(report("--json", key=f"{MERCHANT_KEY}\n"))}
+
+
 def test_a_wrong_key_is_said_so_and_not_repeated(report: Callable[..., str]) -> None:
     """What to send stands in the line."""
     said = report(key="ftr_wrong", exit_code=2)
 
     assert "not valid" in said
+    assert "FLYERTIME_READ_KEY" in said
     assert "ftr_wrong" not in said

@@ -40,7 +40,10 @@ class ReportRequest(NamedTuple):
     @property
     def path(self) -> str:
         """The table's path."""
-        return "/" if self.merchant is None else f"/merchants/{quote(self.merchant, safe='')}"
+        if self.merchant is None:
+            return "/"
+        # Of dots alone a client would make its own way up.
+        return f"/merchants/{quote(self.merchant, safe='').replace('.', '%2E')}"
 
     @property
     def link(self) -> str:

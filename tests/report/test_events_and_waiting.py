@@ -56,6 +56,17 @@ def test_an_event_is_answered_with_the_summary_and_where_the_rows_are(
     assert ["b"] == [row["user_id"] for row in report.get(event.data["link"]).json()]
 
 
+@pytest.mark.parametrize("merchant", ["..", ".", "a/../b", "%2e%2e"])
+def test_the_link_of_an_event_leads_to_its_own_merchant(report: httpx2.Client, put: Put, merchant: str) -> None:
+    """Also where a client would take its name for the way up."""
+    put({"a": (9 * HOUR_S, 1)}, {merchant: {"a": (HOUR_S, 1), "b": (HOUR_S, 1)}})
+    link = from_http(*parts(ask(report, {"merchant_id": merchant}))).data["link"]
+    page = from_http(*parts(ask(report, {"merchant_id": merchant, "rows": True, "query": {"limit": 1}}))).data
+
+    assert [1.0, 1.0] == [row["avg_time_on_flyer_per_user_hours"] for row in report.get(link).json()]
+    assert [1.0] == [row["avg_time_on_flyer_per_user_hours"] for row in report.get(page["next"]).json()["rows"]]
+
+
 def test_an_event_that_says_no_limit_gets_a_thousand_rows(report: httpx2.Client, put: Put) -> None:
     """And the way to the others, which the same limit holds for."""
     put({f"u{number}": (HOUR_S, 1) for number in range(1001)})

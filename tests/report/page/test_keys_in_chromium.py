@@ -8,15 +8,18 @@ import httpx2
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
+from functions.adapters.redis_shard import Change, Committed, ShardStore
 from functions.core.access import sha256_of
 from functions.core.read_access import ReadKey
+from functions.core.settings import Settings
+from functions.core.spans import Totals, pack_totals
 from tests.report.page.conftest import MERCHANTS, shoot
 from tests.report.readers import SECRET
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from functions.core.settings import Settings
+    from functions.local.valkey import EmbeddedValkey
     from tests.conftest import ServeFunction
     from tests.report.page.conftest import Look, Visit
 
@@ -139,6 +142,46 @@ def test_a_key_that_is_taken_back_ends_the_look(look: Look, filled: Settings, se
 
         assert not visit.page.locator("#report").is_visible()
         assert ["This key is not valid (any more)."] == visit.texts("#key-error")
+        expect_refusals(visit)
+
+
+@pytest.mark.parametrize(
+    ("merchants", "offered"),
+    [(["only"], ["All merchants", "only"]), (["..", ".", "a..b"], ["All merchants", "a..b"])],
+    ids=["one", "dots"],
+)
+def test_who_reads_all_merchants_is_shown_all_of_them(
+    look: Look, valkey: EmbeddedValkey, serve_function: ServeFunction, merchants: list[str], offered: list[str]
+) -> None:
+    """Also where there is but one, and where a browser would take a name for the way up, to other numbers."""
+    settings = Settings(redis_url=valkey.url, namespace=f"page-{offered[-1]}", shards=1)
+    store = ShardStore(settings)
+    everywhere = {user.encode(): pack_totals(Totals(9 * 3600, 1, 1, 2)) for user in ("a", "b", "of-no-merchant")}
+    there = {user.encode(): pack_totals(Totals(3600, 1, 1, 2)) for user in ("a", "b")}
+    change = Change(0, 0, "", 0, True, {}, everywhere, {name.encode(): there for name in merchants})
+    assert isinstance(store.commit(change), Committed)
+    store.close()
+    named = {"FLYERTIME_READ_AUTH": "keys", "FLYERTIME_READ_KEYS": ReadKey("all", sha256_of(ALL_KEY)).line}
+    with (
+        serve_function("report", settings, **named) as process,
+        look(process.url, settle=False, fragment=f"#merchant={merchants[0]}") as visit,
+    ):
+        visit.page.wait_for_selector("#key-form:visible")
+        enter(visit, ALL_KEY)
+        visit.settled()
+        scope = visit.page.get_by_label("Merchant", exact=True)
+        assert offered == visit.texts("#scope option")
+        assert scope.is_enabled()
+        assert (2.0 if merchants == ["only"] else 3.0) == visit.numbers("#tiles")[0], "of one merchant, or of all"
+        scope.select_option(label="All merchants")
+        visit.until("document.querySelector('#tiles data').value === '3'")
+        visit.settled()
+        assert ["a", "b", "of-no-merchant"] == visit.users()
+        scope.select_option(label=offered[-1])
+        visit.until("document.querySelector('#tiles data').value === '2'")
+        visit.settled()
+
+        assert ["a", "b"] == visit.users()
         expect_refusals(visit)
 
 

@@ -7,6 +7,7 @@ import { Users } from "./users.js";
 
 const AGAIN_MS = 60_000;
 const RESIZED_MS = 250;
+const UP = /^\.{1,2}$/; // As a part of an address it leads up, to other numbers, however it is written.
 const place = (id) => document.getElementById(id);
 const users = new Users(told);
 let merchants = [];
@@ -21,13 +22,14 @@ async function load({ quiet = false } = {}) {
   try {
     merchants = await askJson("merchants");
     merchants.sort((one, other) => (other.users ?? 0) - (one.users ?? 0));
-    showScopes();
+    chooseScope();
     place("key-form").hidden = true;
     place("report").hidden = false;
     place("refresh").hidden = false;
     place("error").hidden = true;
     place("forget").hidden = storedKey() === null;
     const [summary] = await Promise.all([showOverview(scope(), merchants), users.again()]);
+    showScopes(summary.ledger === null);
     const seen = JSON.stringify([summary.users, summary.sessions, summary.freshness?.complete_through]);
     if (!quiet || seen !== lastSeen) place("status").textContent = "The newest report is shown.";
     lastSeen = seen;
@@ -36,12 +38,16 @@ async function load({ quiet = false } = {}) {
   }
 }
 
-// A key that reads one merchant has nothing to choose from.
-function showScopes() {
-  const single = merchants.length === 1 && storedKey() !== null;
+function chooseScope() {
   const wanted = new URLSearchParams(location.hash.slice(1)).get("merchant");
-  users.merchant = merchants.some((each) => each.merchant_id === wanted) ? wanted : null;
-  const options = merchants.map((each) => element("option", { value: `m${each.merchant_id}` }, each.merchant_id || "(no name)"));
+  users.merchant = !UP.test(wanted) && merchants.some((each) => each.merchant_id === wanted) ? wanted : null;
+}
+
+// Who reads one merchant alone, to whom no books are shown, has nothing to choose from.
+function showScopes(bound) {
+  const single = bound && merchants.length === 1;
+  const offered = single ? merchants : merchants.filter((each) => !UP.test(each.merchant_id));
+  const options = offered.map((each) => element("option", { value: `m${each.merchant_id}` }, each.merchant_id || "(no name)"));
   place("scope").replaceChildren(...(single ? [] : [element("option", { value: "" }, "All merchants")]), ...options);
   place("scope").value = users.merchant === null ? (single ? `m${merchants[0].merchant_id}` : "") : `m${users.merchant}`;
   place("scope").disabled = single;

@@ -21,7 +21,7 @@ demo: setup ## the whole pipeline on made-up events, its report checked
 run: setup $(VENV)/spark.jsa ## the whole pipeline on this machine until Ctrl-C
 	@$(BIN)/flyertime run
 
-test: setup $(VENV)/spark.jsa $(VENV)/httpfs ## all tests
+test: setup $(VENV)/spark.jsa $(VENV)/httpfs $(VENV)/shillelagh ## all tests
 	@scripts/ensure-chromium
 	@command -v curl >/dev/null || scripts/apt-install curl curl
 	@command -v strace >/dev/null || scripts/apt-install strace strace || true # without it no power cut is tried
@@ -55,8 +55,9 @@ clean: ## remove .venv and what tools leave behind
 $(VENV)/spark.jsa: $(STAMP) spark/session.py
 	$(BIN)/python -m spark.class_archive
 
-# A second DuckDB for the test of its extension httpfs, which has no package yet for the version that is measured against.
-$(VENV)/httpfs: tests/report/httpfs.txt | $(STAMP)
+# A second DuckDB for the test of its extension httpfs, which has no package yet for the version that is measured against;
+# and shillelagh, which wants packages that nothing else here needs.
+$(VENV)/httpfs $(VENV)/shillelagh: $(VENV)/%: tests/report/%.txt | $(STAMP)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --upgrade --target $@ -r $<
 	@touch $@
 

@@ -40,12 +40,14 @@ if TYPE_CHECKING:
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "bi.md").read_text()
 SNIPPETS = re.findall(
-    r"^<!-- runs(?: after \w+| with httpfs)? -->\n```(sh|python)\n(.*?)^```$", DOCUMENT, re.MULTILINE | re.DOTALL
+    r"^<!-- runs(?: after \w+| with \w+)? -->\n```(sh|python)\n(.*?)^```$", DOCUMENT, re.MULTILINE | re.DOTALL
 )
 SHELL = [code for language, code in SNIPPETS if language == "sh"]
 PYTHON = [code for language, code in SNIPPETS if language == "python"]
 HTTPFS = Path(sys.prefix) / "httpfs"
 """Another DuckDB, and its extension, which `make test` installs there."""
+SHILLELAGH = Path(sys.prefix) / "shillelagh"
+"""What Superset asks by SQL over HTTP with, which `make test` installs there."""
 KEY = "ftr_bi"
 FIRST_US = 1_772_438_400_000_000
 USERS = ["ann", "Bob", "ünï 😀", 'a "b", c', "NA", "null", "007", "1e5", *(f"user-{number}" for number in range(2500))]
@@ -108,7 +110,7 @@ def run(code: list[str], url: str, folder: Path, **named: str) -> str:
 
 def test_the_document_has_snippets_of_each_kind() -> None:
     """So that none is left out by the way in which they are found."""
-    assert (2, 9) == (len(SHELL), len(PYTHON))
+    assert (2, 10) == (len(SHELL), len(PYTHON))
     assert len(SNIPPETS) == DOCUMENT.count("<!-- runs")
 
 
@@ -125,17 +127,19 @@ def test_commands_of_the_document_write_the_report(
 
 
 @pytest.mark.parametrize(
-    "code", PYTHON, ids=lambda code: re.findall(r"import (\w+)(?: as \w+)?$", code, re.MULTILINE)[-1]
+    "code", PYTHON, ids=lambda code: re.findall(r"import (\w+)(?:,.*| as \w+)?$", code, re.MULTILINE)[-1]
 )
 def test_python_of_the_document_reads_the_same_numbers(
     url: str, rows: list[dict[str, Any]], tmp_path: Path, code: str
 ) -> None:
-    """Each prints how many users there are and how many seconds in all."""
+    """Each prints how many users there are and how many seconds in all, and leaves no key behind."""
     (tmp_path / "users.parquet").write_bytes(ask(url, "parquet"))  # as curl has written it
-    environment = with_httpfs(tmp_path) if "httpfs" in code else {}
+    environment = with_httpfs(tmp_path) if "httpfs" in code else with_shillelagh() if "shillelagh" in code else {}
     said = run([sys.executable, "-W", "error", "-c", code], url, tmp_path, **environment)
 
     assert [len(rows), sum(row["total_seconds"] for row in rows)] == [int(float(number)) for number in said.split()]
+    left = [path for path in tmp_path.rglob("*") if path.is_file() and not path.is_symlink()]
+    assert not [path for path in left if KEY.encode() in path.read_bytes()], "no tool keeps the key"
 
 
 def test_who_looks_while_the_table_for_superset_is_replaced_sees_all_of_it(
@@ -206,6 +210,12 @@ def test_grafana_and_excel_find_what_they_are_told_to_look_for(url: str, rows: l
     assert 0 == summary["freshness"]["pending_events"]
     assert 100 == len(users["rows"])
     assert len(rows) + 1 == len(addresses["/?format=csv&fields=all"].content.split(b"\r\n")) - 1
+
+
+def with_shillelagh() -> dict[str, str]:
+    """Return an environment in which Python finds it."""
+    assert SHILLELAGH.exists(), "run `make .venv/shillelagh`"
+    return {"PYTHONPATH": str(SHILLELAGH)}
 
 
 def with_httpfs(home: Path) -> dict[str, str]:

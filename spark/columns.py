@@ -152,9 +152,9 @@ def _pack_alike(columns: Sequence[pa.Array], sizes: Sequence[int]) -> pa.Array:
         for number, (head, size) in enumerate(zip(heads, sizes, strict=True))
         for name, some in (("head", len(head)), ("text", size), ("end", 2))
     ]
-    rows = np.empty(len(columns[0]), fields)
-    for number, (column, head, size) in enumerate(zip(columns, heads, sizes, strict=True)):
-        rows[f"head{number}"], rows[f"end{number}"] = np.void(head), np.void(b"\r\n")
+    blank = b"".join(head + bytes(size) + b"\r\n" for head, size in zip(heads, sizes, strict=True))
+    rows = np.full(len(columns[0]), np.frombuffer(blank, fields), fields)
+    for number, (column, size) in enumerate(zip(columns, sizes, strict=True)):
         start = int(buffers.offsets(column)[0])
         rows[f"text{number}"] = np.frombuffer(column.buffers()[2], f"V{size}", len(column), start)
     return buffers.fixed(rows)

@@ -19,11 +19,11 @@ import pyarrow.compute as pc
 from functions.adapters.redis_shard import USERS_A_READ, Change, Superseded
 from functions.core import packing
 from functions.core.errors import FlyertimeError
-from functions.core.events import FLYER_CLOSE, FLYER_EVENTS
+from functions.core.events import FLYER_EVENTS
 from functions.core.ledger import position_of
 from functions.core.settings import LATENESS_S
 from spark import columns, span_columns
-from spark.merging import CLOSE, OPEN, PartialSpans, merge
+from spark.merging import PartialSpans, merge
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -38,7 +38,8 @@ MAX_SUPERSEDED: Final = 100
 
 NO_TURNS: Final = nullcontext()
 LATENESS_US: Final = LATENESS_S * 1_000_000
-_FLYER_EVENTS: Final = pa.array(sorted(FLYER_EVENTS), pa.large_string())
+_KINDS: Final = pa.array(FLYER_EVENTS, pa.large_string())
+"""The places of the two are `OPEN` and `CLOSE`."""
 
 
 class DamagedLogError(FlyertimeError):
@@ -246,10 +247,11 @@ def spans_of_events(log: Mapping[str, pa.Array]) -> PartialSpans:
     """Return the flyer events among columns as ``columns.unpack_log`` returns them, each as the span that it is."""
     moments = log["timestamp_us"].to_numpy()
     merchants = pc.fill_null(log["merchant_id"], "")
-    wanted = pc.and_(pc.is_in(log["event"], value_set=_FLYER_EVENTS), pc.is_valid(log["flyer_id"]))
-    users, flyers, names = log["user_id"], log["flyer_id"], log["event"]
+    kinds = pc.index_in(log["event"], value_set=_KINDS)
+    wanted = pc.and_(pc.is_valid(kinds), pc.is_valid(log["flyer_id"]))
+    users, flyers = log["user_id"], log["flyer_id"]
     if wanted.true_count < len(wanted):
-        users, flyers, merchants, names = (column.filter(wanted) for column in (users, flyers, merchants, names))
+        users, flyers, merchants, kinds = (column.filter(wanted) for column in (users, flyers, merchants, kinds))
         moments = moments[wanted.to_numpy(zero_copy_only=False)]
-    kinds = np.where(pc.equal(names, FLYER_CLOSE).to_numpy(zero_copy_only=False), CLOSE, OPEN).astype(np.int8)
-    return PartialSpans(users, flyers, merchants, moments, moments, np.ones(len(moments), np.int64), kinds)
+    kind = kinds.to_numpy().astype(np.int8)
+    return PartialSpans(users, flyers, merchants, moments, moments, np.ones(len(moments), np.int64), kind)

@@ -92,16 +92,16 @@ def merge(user: Ints, users: int, fresh: PartialSpans, held: HeldSpans, lateness
     row_user, row_flyer, row_merchant = all_user[firsts], flyer[firsts], merchant[firsts]
     row = np.empty(len(order), np.int64)
     row[order] = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(order)))
-    opened = _openings(fresh, held, row, len(starts), lateness_us)
+    opened = _openings(fresh, held, order, row, len(starts), lateness_us)
 
     rows_before = _rows(held.first_us, held.last_us, held.events, held.openings)
     rows_after = _rows(first_us, last_us, events, opened)
     before = _of_users(users, held.user, flyer[len(user) :], rows_before)
     after = _of_users(users, row_user, row_flyer, rows_after)
     changed = np.flatnonzero(after.differ(before))
-    least = users if pc.index(merchants, "").as_py() == 0 else 0
-    key_before, merchants_before = _of_merchants(merchant[len(user) :] * users + held.user, least, rows_before)
-    key, merchants_after = _of_merchants(row_merchant * users + row_user, least, rows_after)
+    least = 1 if pc.index(merchants, "").as_py() == 0 else 0  # an empty name is the first of all, and no merchant
+    key_before, merchants_before = _of_merchants(merchant[len(user) :], held.user, users, least, rows_before)
+    key, merchants_after = _of_merchants(row_merchant, row_user, users, least, rows_after)
     merchant_changed = np.ones(len(key), np.bool_)
     places = np.searchsorted(key, key_before)
     merchant_changed[places] = merchants_after.take(places).differ(merchants_before)
@@ -128,14 +128,26 @@ def merge(user: Ints, users: int, fresh: PartialSpans, held: HeldSpans, lateness
     )
 
 
-def _openings(fresh: PartialSpans, held: HeldSpans, row: Ints, rows: int, lateness_us: int | None) -> OpeningColumns:
-    """Return the openings of all rows; ``row`` is the place of each fresh span and then of each held one."""
+def _openings(
+    fresh: PartialSpans, held: HeldSpans, order: Ints, row: Ints, rows: int, lateness_us: int | None
+) -> OpeningColumns:
+    """Return the openings of all rows.
+
+    Args:
+        fresh: The new spans.
+        held: The stored ones.
+        order: Of fresh spans and then held ones, by their place among all.
+        row: That place of each.
+        rows: How many there are.
+        lateness_us: As in `merge`.
+    """
     new = len(fresh.first_us)
     kept = np.ones(rows, np.bool_)
     kept[row[new:]] = held.openings.kept
     lost = np.ones(new, np.bool_) if lateness_us is None else fresh.kind == MANY
     kept[row[:new][lost]] = False
-    moments = FreshMoments(row[:new], fresh.first_us, fresh.kind == CLOSE)
+    by_row = order[order < new]
+    moments = FreshMoments(row[by_row], fresh.first_us[by_row], fresh.kind[by_row] == CLOSE)
     return openings.merge(moments, row[new:], held.first_us, held.openings, kept, lateness_us or 0)
 
 
@@ -216,17 +228,14 @@ def _of_users(users: int, user: Ints, flyer: Ints, rows: _Rows) -> TotalsColumns
     return totals
 
 
-def _of_merchants(key: Ints, least: int, rows: _Rows) -> tuple[Ints, TotalsColumns]:
-    """Return the keys of merchants and users from ``least`` on, each once and in order, with their totals.
+def _of_merchants(merchant: Ints, user: Ints, users: int, least: int, rows: _Rows) -> tuple[Ints, TotalsColumns]:
+    """Return keys of merchants and users, a merchant times the number of users plus a user, with their totals.
 
-    Args:
-        key: Of each row, its merchant times the number of users, plus its user.
-        least: The first key that counts: an empty name is the first of all, and no merchant.
-        rows: The spans.
+    Each key comes once, and in order, from the merchant ``least`` on. The rows are in the order of their users.
     """
-    order = order_of(key)
-    order = order[np.searchsorted(key[order], least) :]
-    key, rows = key[order], rows.take(order)
+    order = order_of(merchant)
+    order = order[np.searchsorted(merchant[order], least) :]
+    key, rows = merchant[order] * users + user[order], rows.take(order)
     starts = starts_of(key)
     if not len(starts):
         return starts, TotalsColumns(*(starts for _ in range(7)))

@@ -70,10 +70,10 @@ class OpeningColumns:
 
 @dataclass(frozen=True, slots=True)
 class FreshMoments:
-    """Events that are new, in any order."""
+    """Events that are new, in the order of their spans."""
 
     row: Ints
-    """Of each event, the place of its span."""
+    """Of each event, the place of its span; ascending."""
     at_us: Ints
     is_close: Bools
 
@@ -112,16 +112,18 @@ def merge(
     tail_row = np.repeat(held_row, held.tail_events)
     still = kept[tail_row]
     ends = np.flatnonzero(settled)
-    row = np.concatenate((row[placed], tail_row[still], ends, ends))
-    key = np.concatenate(
-        (
-            moment[placed] * 4 + place[placed],
-            _moments(held.tail_us, held.tail_closes)[still] * 4 + _TAIL,
-            first[ends] * 4 + _SETTLED_FIRST,
-            last[ends] * 4 + _SETTLED_LAST,
-        )
+    row, key = sorted_within(
+        row[placed],
+        moment[placed] * 4 + place[placed],
+        np.concatenate((tail_row[still], ends, ends)),
+        np.concatenate(
+            (
+                _moments(held.tail_us, held.tail_closes)[still] * 4 + _TAIL,
+                first[ends] * 4 + _SETTLED_FIRST,
+                last[ends] * 4 + _SETTLED_LAST,
+            )
+        ),
     )
-    row, key = sorted_within(row, key)
     carried = np.zeros((3, len(kept)), np.int64)
     carried[:, held_row] = held.closed_seconds, held.closed_sessions, held.opens
     latenesses_us = np.full(len(kept), _EVER_US)

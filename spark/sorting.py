@@ -24,13 +24,16 @@ def order_of(numbers: Ints) -> Ints:
     return order
 
 
-def sorted_within(row: Ints, key: Ints) -> tuple[Ints, Ints]:
+def sorted_within(row: Ints, key: Ints, more_row: Ints, more_key: Ints) -> tuple[Ints, Ints]:
     """Return rows and keys in the order of the row, then of the key.
 
-    What comes in the order of its key within its row, as most events do, is not sorted by key once more.
+    The first rows are in order, the further ones, mostly few, need not be. What comes in the order of its key within
+    its row, as most events do, is not sorted by key once more.
     """
-    order = order_of(row)
-    row, key = row[order], key[order]
+    if len(more_row):
+        order = order_of(more_row)
+        at = np.searchsorted(row, more_row[order], "right")
+        row, key = np.insert(row, at, more_row[order]), np.insert(key, at, more_key[order])
     behind = row[1:][(row[1:] == row[:-1]) & (key[1:] < key[:-1])]
     if len(behind):
         mixed = np.zeros(int(row[-1]) + 1, np.bool_)

@@ -21,12 +21,16 @@ KEYS = st.integers(0, 3) | st.integers(-(2**62), 2**62 - 1)
 ROWS = st.integers(0, 3) | st.integers(0, 2**17)
 
 
-@given(st.lists(st.tuples(ROWS, KEYS)), st.booleans())
-def test_keys_come_in_order_within_their_rows(pairs: list[tuple[int, int]], in_order: bool) -> None:
-    """Whether they came so, or some of them did not."""
-    if in_order:
-        pairs = sorted(pairs, key=lambda pair: pair[1])
-    rows, keys = (np.array([pair[place] for pair in pairs], np.int64) for place in (0, 1))
-    row, key = sorted_within(rows, keys)
+PAIRS = st.lists(st.tuples(ROWS, KEYS))
 
-    assert sorted(pairs) == list(zip(row.tolist(), key.tolist(), strict=True))
+
+@given(PAIRS, PAIRS, st.booleans())
+def test_keys_come_in_order_within_their_rows(
+    first: list[tuple[int, int]], more: list[tuple[int, int]], in_order: bool
+) -> None:
+    """Whether they came so, or some of them did not; the first in the order of their rows, further ones in any."""
+    first = sorted(first) if in_order else sorted(first, key=lambda pair: pair[0])
+    columns = [np.array([pair[place] for pair in pairs], np.int64) for pairs in (first, more) for place in (0, 1)]
+    row, key = sorted_within(*columns)
+
+    assert sorted([*first, *more]) == list(zip(row.tolist(), key.tolist(), strict=True))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from pyspark import SparkConf, SparkContext
 
 from spark import class_archive
+from spark.prepared_daemon import ADDRESS, prepared_daemon
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +34,8 @@ def start_context(
     conf.setIfMissing("spark.ui.enabled", "false")
     conf.setIfMissing("spark.ui.showConsoleProgress", "false")
     conf.setIfMissing("spark.python.daemon.module", "spark.worker_daemon")
-    if str(conf.get("spark.master")).startswith("local"):
+    local = str(conf.get("spark.master")).startswith("local")
+    if local:
         conf.setIfMissing("spark.driver.bindAddress", "127.0.0.1")
         conf.setIfMissing("spark.driver.host", "127.0.0.1")
         # In a fold the JVM only passes shard numbers around.
@@ -43,9 +45,10 @@ def start_context(
         conf.setIfMissing("spark.driver.extraJavaOptions", f"{lean}{shared}")
     # Where nobody chose an interpreter for the workers, ours: it has what they import.
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    context = SparkContext(conf=conf)
-    context.setLogLevel("WARN")
-    try:
+    with ExitStack() as stack:
+        if local and os.environ["PYSPARK_PYTHON"] == sys.executable:
+            conf.set(f"spark.executorEnv.{ADDRESS}", stack.enter_context(prepared_daemon()))
+        context = SparkContext(conf=conf)
+        stack.callback(context.stop)
+        context.setLogLevel("WARN")
         yield context
-    finally:
-        context.stop()

@@ -212,4 +212,7 @@ def python_workers(pid: int) -> list[int]:
     daemons = [
         member for member in family(pid) if b"spark.worker_daemon" in Path(f"/proc/{member}/cmdline").read_bytes()
     ]
-    return daemons[1:]
+    parents = {
+        member: int(Path(f"/proc/{member}/stat").read_text().rpartition(") ")[2].split()[1]) for member in daemons
+    }
+    return [member for member in daemons if parents[member] in daemons]

@@ -7,12 +7,14 @@ from typing import Final
 
 _M_TRIM_THRESHOLD: Final = -1
 _M_MMAP_THRESHOLD: Final = -3
+_M_MMAP_MAX: Final = -4
 _M_ARENA_MAX: Final = -8
 
 _KEPT_PIECE_BYTES: Final = 16 << 20
 """Pieces of memory up to this size come from what is kept."""
 _KEPT_FREE_BYTES: Final = 32 << 20
 _KEPT_FREE_WITH_TABLES_BYTES: Final = 4 << 20
+_ALL_BYTES: Final = 2**31 - 1
 
 
 def keep_freed_memory() -> None:
@@ -32,6 +34,17 @@ def share_one_heap() -> None:
     """
     _set(_M_ARENA_MAX, 1)
     _set(_M_TRIM_THRESHOLD, _KEPT_FREE_WITH_TABLES_BYTES)
+
+
+def keep_all_memory() -> None:
+    """Let all threads take all memory from one heap that gives nothing back, for who fills it again and again.
+
+    Large pieces would else be taken from the kernel page by page each time, and what one thread has freed is of no use
+    to the next.
+    """
+    _set(_M_ARENA_MAX, 1)
+    _set(_M_MMAP_MAX, 0)
+    _set(_M_TRIM_THRESHOLD, _ALL_BYTES)
 
 
 def give_back() -> None:

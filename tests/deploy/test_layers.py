@@ -51,6 +51,7 @@ MAY_IMPORT = {
     "functions.cli_report": {"functions.local", "functions.cli_progress"},
     "functions.cli_progress": set(),
     "functions.__main__": {"functions.cli"},
+    "spark.worker_daemon": {"functions.adapters.heap", "spark"},
     "spark": {
         "functions.core",
         "functions.adapters.redis_arguments",
@@ -100,7 +101,7 @@ READS_ENVIRONMENT = (
     "functions.serving", "functions.asgi", "functions.server", "functions.cli", "functions.local.",
     "functions.trigger.main", "functions.adapters.spark_local",
     "spark.main", "spark.tasks", "spark.sources", "spark.session", "spark.backfill",
-    "spark.commands", "spark.rebuild_command",
+    "spark.commands", "spark.rebuild_command", "spark.prepared_daemon", "spark.worker_daemon",
 )  # fmt: skip
 
 

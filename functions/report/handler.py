@@ -215,7 +215,7 @@ class ReportHandler:
         waited = await self._waiting.wait(web.headers_of(request))
         state = await self._store.state(view.merchant)
         standing = self._standing_of(state, view)
-        _check_merchant(view, standing)
+        _check_merchant(view, standing, waited)
         fresh = standing.fresh
         if wanted.rows and query.limit is not None:
             page = await page_of(self._store, state, view, query, query.limit, self._kept_pages)
@@ -240,7 +240,7 @@ class ReportHandler:
             state = await self._store.state(asked.view.merchant, merchants=merchants)
         asked.standing = self._standing_of(state, asked.view)
         self._kernels.prepare(asked.standing.users)
-        _check_merchant(asked.view, asked.standing)
+        _check_merchant(asked.view, asked.standing, asked.waited)
 
     def _standing_of(self, state: StoreState, view: View) -> Standing:
         known = self._standing
@@ -278,7 +278,8 @@ class ReportHandler:
         row = None if value is None else row_of(user_id, value)
         if row is None or value is None:
             detail = "this user has no two events on one flyer in the report"
-            return web.problem_reply(404, "no_such_user", detail, asked.fresh.headers())  # which may be still to come
+            # Who may be still to come.
+            return web.problem_reply(404, "no_such_user", detail, {**asked.fresh.headers(), **asked.waited})
         if asked.format is JSON and query.fields == DEFAULT_FIELDS:
             body = msgspec.json.encode(row)
         else:
@@ -347,7 +348,7 @@ class ReportHandler:
         return await asked.sent(body, etag)
 
 
-def _check_merchant(view: View, standing: Standing) -> None:
+def _check_merchant(view: View, standing: Standing, waited: Mapping[str, str]) -> None:
     """Refuse a merchant that is not there; to its own reader it is an empty one, which is still to come.
 
     Raises:
@@ -355,8 +356,9 @@ def _check_merchant(view: View, standing: Standing) -> None:
     """
     if view.merchant is not None and not view.bound and not standing.users:
         raise RequestRefusedError(
-            "no_such_merchant", "this merchant has no flyer in the report", status=404, headers=standing.fresh.headers()
-        )
+            "no_such_merchant", "this merchant has no flyer in the report", status=404,
+            headers={**standing.fresh.headers(), **waited},
+        )  # fmt: skip
 
 
 def _description(request: Request) -> Response:

@@ -253,7 +253,11 @@ def test_a_reader_may_wait_for_what_is_pending(
         with httpx2.Client(base_url=process.url, trust_env=False) as client:
             event = ask(client, {}, prefer="wait=20")
             endless = client.get("/", headers=[("prefer", "respond-async"), ("prefer", f"wait={10**12}")])
-    for answer in (capped, event, endless):
+            paths = ("/users/nobody", "/merchants/nobody", "/merchants/nobody/summary")
+            nobody = [client.get(path, headers={"prefer": "wait=20"}) for path in paths]
+            nobody.append(ask(client, {"merchant_id": "nobody"}, prefer="wait=20"))
+    assert [404] * 4 == [answer.status_code for answer in nobody]
+    for answer in (capped, event, endless, *nobody):
         told = (answer.headers["preference-applied"], answer.headers["flyertime-folded"])
         assert ("wait=1", "false") == told, "no longer than the setting allows"
     with Sink() as sink, serve_function("report", report_settings, K_SINK=sink.url, **soon) as process:

@@ -16,7 +16,9 @@ import httpx2
 import pytest
 
 from functions.adapters.redis_shard import ShardStore
-from functions.core.errors import MisconfiguredError
+from functions.core.access import sha256_of
+from functions.core.errors import MisconfiguredError, UnavailableError
+from functions.core.read_access import ReadKey
 from functions.core.settings import Settings
 from functions.local.stack import TARGETS, Stack
 from functions.local.valkey import EmbeddedValkey, free_port
@@ -100,6 +102,17 @@ def test_two_stacks_in_one_folder_are_refused(tmp_path: Path) -> None:
             Stack(tmp_path, ports=ports()).start()
 
         assert 200 == httpx2.get(f"{first.urls['ingest']}/readyz", trust_env=False).status_code
+
+
+def test_a_part_that_is_not_set_up_says_what_to_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a line of its own log, which whoever starts the stack is shown; nothing is left running."""
+    monkeypatch.setenv("FLYERTIME_READ_KEYS", ReadKey("m", sha256_of("ftr_m"), "m").line)
+    stack = Stack(tmp_path, ports=ports())
+    with pytest.raises(UnavailableError, match=r"report does not start: .*FLYERTIME_PSEUDONYMS=off") as failed:
+        stack.start()
+
+    assert "Traceback" not in str(failed.value)
+    assert all(child.process.poll() is not None for child in stack._children.values())
 
 
 def test_a_function_that_dies_is_started_again(tmp_path: Path) -> None:

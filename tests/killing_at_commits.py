@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
@@ -25,6 +26,7 @@ _SCRIPT: Final = load_script("commit").text.encode()[:40]
 """How the script begins that stands in each commit's transaction, and in no other one."""
 _END_S: Final = 2.0
 """A killed process has lost its connections after so long."""
+_TIMEOUT_S: Final = 120.0
 _EXEC: Final = b"*1\r\n$4\r\nEXEC\r\n"
 """How a transaction ends, in the store's protocol."""
 
@@ -136,7 +138,7 @@ class Proxy:
                 if wanted:
                     hold.set()
                 store.sendall(data)
-        store.close()
+        _end(store)
 
     def _count(self) -> int:
         """Count a step; return how many are left to the one wanted."""
@@ -160,15 +162,20 @@ class Proxy:
                     self._act(client, store)
                     return
                 client.sendall(data)
-        client.close()
+        _end(client)
 
     def _act(self, client: socket.socket, store: socket.socket) -> None:
         self._on_step()
         self.reached.set()
         for end in (client, store):
-            with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)  # also where another thread waits for it
-            end.close()
+            _end(end)
+
+
+def _end(connection: socket.socket) -> None:
+    """End a connection, also where another thread waits for it: closed alone, it would stay open until that is over."""
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+    connection.close()
 
 
 def kill_at(
@@ -179,10 +186,12 @@ def kill_at(
     moment: str,
     victims: Callable[[int], Iterable[int]],
 ) -> subprocess.Popen[bytes]:
-    """Run a job and kill processes of it with SIGKILL at its n-th commit; return it, ended."""
+    """Run a job and kill processes of it with SIGKILL at its n-th commit; return it, all of it ended."""
     started: list[subprocess.Popen[bytes]] = []
+    members: list[int] = []
 
     def kill() -> None:
+        members.extend(family(started[0].pid))
         for pid in victims(started[0].pid):
             os.kill(pid, signal.SIGKILL)
 
@@ -192,10 +201,28 @@ def kill_at(
         command, env=environment, cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     started.append(process)
-    process.wait(120)
+    process.wait(_TIMEOUT_S)
     proxy.close()
     assert proxy.reached.is_set()
+    wait_for_end_of(members)
     return process
+
+
+def wait_for_end_of(pids: Iterable[int]) -> None:
+    """Wait until processes do nothing more; those whose parent was killed may live a moment longer."""
+    deadline_s = time.monotonic() + _TIMEOUT_S
+    for pid in pids:
+        while _is_running(pid):
+            assert time.monotonic() < deadline_s, f"process {pid} goes on"
+            time.sleep(0.02)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        state, *_ = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state not in {"Z", "X"}
 
 
 def family(pid: int) -> list[int]:
@@ -205,6 +232,11 @@ def family(pid: int) -> list[int]:
         for task in Path(f"/proc/{member}/task").glob("*/children"):
             members += map(int, task.read_text().split())
     return members
+
+
+def jvms(pid: int) -> list[int]:
+    """Return the driver's JVM, which is Spark itself on one machine."""
+    return [member for member in family(pid) if b"java" in Path(f"/proc/{member}/cmdline").read_bytes().split(b"\0")[0]]
 
 
 def python_workers(pid: int) -> list[int]:

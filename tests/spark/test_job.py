@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime as dt
 import os
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,17 +16,17 @@ from functions.adapters.redis_archive import ArchiveStore
 from functions.adapters.redis_shard import ShardStore
 from functions.core.event_types import REPORT_UPDATED
 from functions.core.events import Event
-from functions.core.packing import unpack_events
 from functions.core.settings import Settings
-from functions.core.shards import shard_of
 from functions.local.valkey import free_port
 from spark.keeping import archive_of, left_over, sweep
 from spark.tasks import SHARDS_AT_ONCE
+from tests.books import check_books
 from tests.event_sink import Sink
-from tests.killing_at_commits import ROOT, environment_of, family, kill_at, python_workers
+from tests.killing_at_commits import ROOT, environment_of, family, jvms, kill_at, python_workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from pathlib import Path
 
     import redis
 
@@ -45,7 +43,6 @@ WITHOUT_JVM = (
     "from spark.tasks import fold_groups\nprint(list(fold_groups([bounds_of(parse(os.environ))])))",
 )
 """The same tasks on the same shards, in one process."""
-EPOCH, MICROSECOND = dt.datetime(1970, 1, 1, tzinfo=dt.UTC), dt.timedelta(microseconds=1)
 EVENTS = [
     Event(number * 977_000_000, f"u{number % 40}", "flyer_open", f"f{number % 3}", f"m{number % 2}")
     for number in range(600)
@@ -64,31 +61,6 @@ def folded_and_pending(settings: Settings) -> tuple[int, int]:
     ledgers = [store.ledger(shard) for shard in range(store.shards())]
     store.close()
     return sum(ledger.folded for ledger in ledgers), sum(ledger.pending for ledger in ledgers)
-
-
-def check_books(settings: Settings) -> tuple[int, int]:
-    """Check ledger, log and archive against each other, event by event; return events folded and pending.
-
-    They are read one after the other, so no run may go on.
-    """
-    store = ArchiveStore(settings)
-    archive = archive_of(settings, store)
-    folded = pending = 0
-    for shard in range(store.shards()):
-        ledger, files = store.archive_books(shard)
-        in_log = [event for _, entry in store.log(shard, "0-0", "+") for event in unpack_events(entry)]
-        assert ledger.accepted == ledger.folded + len(in_log)
-        folded, pending = folded + ledger.folded, pending + len(in_log)
-        if archive:
-            rows = [row for file in files for table in archive.tables(file) for row in table.to_pylist()]
-            assert ledger.folded == ledger.archived == len(rows)
-            moments = [(row["timestamp"] - EPOCH) // MICROSECOND for row in rows]
-            texts = [[row[name] for name in ("user_id", "event", "flyer_id", "merchant_id")] for row in rows]
-            in_archive = [Event(moment_us, *text) for moment_us, text in zip(moments, texts, strict=True)]
-            of_shard = [event for event in EVENTS if shard_of(event.user_id, store.shards()) == shard]
-            assert of_shard[: ledger.accepted] == in_archive + in_log  # in their order, each once
-    store.close()
-    return folded, pending
 
 
 @pytest.fixture
@@ -119,10 +91,10 @@ def test_a_task_killed_at_a_commit_loses_and_doubles_nothing(
     process = kill_at(WITHOUT_JVM, filled, valkey, commit, moment, lambda pid: [pid])
 
     assert -signal.SIGKILL == process.returncode
-    folded, pending = check_books(filled)
+    folded, pending = check_books(filled, EVENTS)
     assert (600, moment == "after" or commit > 1) == (folded + pending, folded > 0)
     assert 0 == run(WITHOUT_JVM, filled).returncode
-    assert (600, 0) == check_books(filled)
+    assert (600, 0) == check_books(filled, EVENTS)
     assert plain_report(EVENTS) == read_report(filled)
 
 
@@ -163,16 +135,16 @@ def test_a_task_killed_at_a_file_of_the_archive_loses_and_doubles_nothing(
         return [path for shard in range(4) for path in left_over(store, shard, archive.paths(shard))]
 
     assert -signal.SIGKILL == process.returncode
-    assert 600 == sum(check_books(filled))
+    assert 600 == sum(check_books(filled, EVENTS))
     assert [] == left()  # for all we know, its commit is on its way
     assert 0 == run(WITHOUT_JVM, filled).returncode
-    assert (600, 0) == check_books(filled)
+    assert (600, 0) == check_books(filled, EVENTS)
     assert plain_report(EVENTS) == read_report(filled)
     names = left()  # one of each shard that was being folded
     assert 1 <= len(names) <= SHARDS_AT_ONCE
     assert any((moment == "before") == name.endswith(".tmp") for name in names)
     assert names == [path for shard in range(4) for path in sweep(store, archive, shard)]
-    assert (600, 0) == check_books(filled)
+    assert (600, 0) == check_books(filled, EVENTS)
     on_record = {file.path for shard in range(4) for file in store.archive_books(shard).files}
     assert on_record == {path for shard in range(4) for path in archive.paths(shard)}
     store.close()
@@ -191,11 +163,11 @@ def test_a_whole_job_killed_at_a_commit_loses_and_doubles_nothing(
     process = kill_at(JOB, filled, valkey, commit, moment, family)
 
     assert -signal.SIGKILL == process.returncode
-    folded, pending = check_books(filled)
+    folded, pending = check_books(filled, EVENTS)
     assert 600 == folded + pending
     assert 0 < pending
-    assert 0 == run(JOB, filled).returncode
-    assert (600, 0) == check_books(filled)
+    assert 0 == run(WITHOUT_JVM, filled).returncode
+    assert (600, 0) == check_books(filled, EVENTS)
     assert plain_report(EVENTS) == read_report(filled)
 
 
@@ -204,14 +176,9 @@ def only_driver(pid: int) -> list[int]:
     return [pid]
 
 
-def only_jvm(pid: int) -> list[int]:
-    """Return the driver's JVM, which is Spark itself on one machine."""
-    return [member for member in family(pid) if b"java" in Path(f"/proc/{member}/cmdline").read_bytes().split(b"\0")[0]]
-
-
 @pytest.mark.parametrize(
     ("victims", "commit", "moment"),
-    [(only_driver, 4, "after"), (only_driver, 2, "before"), (only_jvm, 3, "before"), (only_jvm, 5, "after")],
+    [(only_driver, 4, "after"), (only_driver, 2, "before"), (jvms, 3, "before"), (jvms, 5, "after")],
 )
 def test_a_part_of_a_job_killed_at_a_commit_loses_and_doubles_nothing(
     filled: Settings,
@@ -226,9 +193,9 @@ def test_a_part_of_a_job_killed_at_a_commit_loses_and_doubles_nothing(
     process = kill_at(JOB, filled, valkey, commit, moment, victims)
 
     assert 0 != process.returncode
-    assert 600 == sum(check_books(filled))
-    assert 0 == run(JOB, filled).returncode
-    assert (600, 0) == check_books(filled)
+    assert 600 == sum(check_books(filled, EVENTS))
+    assert 0 == run(WITHOUT_JVM, filled).returncode
+    assert (600, 0) == check_books(filled, EVENTS)
     assert plain_report(EVENTS) == read_report(filled)
 
 
@@ -249,12 +216,12 @@ def test_a_store_killed_at_a_commit_loses_and_doubles_nothing(
         process = kill_at(WITHOUT_JVM, settings, server, commit, moment, lambda _: [server.pid])
         server.kill()  # it is: this waits for its end
         server.start()
-        folded, pending = check_books(settings)
+        folded, pending = check_books(settings, EVENTS)
 
         assert 0 == process.returncode  # the tasks say which shards they had to leave
         assert (600, moment == "after" or commit > 1) == (folded + pending, folded > 0)
         assert 0 == run(WITHOUT_JVM, settings).returncode
-        assert (600, 0) == check_books(settings)
+        assert (600, 0) == check_books(settings, EVENTS)
         assert plain_report(EVENTS) == read_report(settings)
 
 
@@ -271,7 +238,7 @@ def test_a_python_worker_killed_at_a_commit_is_replaced(
     process = kill_at(JOB, filled, valkey, commit, moment, python_workers)
 
     assert 0 == process.returncode
-    assert (600, 0) == check_books(filled)
+    assert (600, 0) == check_books(filled, EVENTS)
     assert plain_report(EVENTS) == read_report(filled)
 
 
@@ -289,7 +256,7 @@ def test_two_jobs_at_once_fold_everything_once(
     ]
 
     assert [0, 0] == [process.wait(120) for process in both]
-    assert (600, 0) == check_books(filled)
+    assert (600, 0) == check_books(filled, EVENTS)
     assert plain_report(EVENTS) == read_report(filled)
 
 
@@ -340,7 +307,7 @@ def test_sigterm_stops_a_run_which_says_so(filled: Settings, valkey: EmbeddedVal
 
     assert (1, b"failed") == (process.returncode, record[1][b"state"])
     assert b"stopped from outside" in record[1][b"error"]
-    assert 600 == sum(check_books(filled))
+    assert 600 == sum(check_books(filled, EVENTS))
 
 
 def test_a_run_that_lingers_folds_what_comes_in_within_seconds_and_ends_well(
@@ -366,7 +333,7 @@ def test_a_run_that_lingers_folds_what_comes_in_within_seconds_and_ends_well(
                     assert time.monotonic() < started_s + 60
                     time.sleep(0.05)
                 took_s.append(time.monotonic() - started_s)
-                assert (events, 0) == check_books(settings)
+                assert (events, 0) == check_books(settings, EVENTS)
                 assert REPORT_UPDATED == sink.next().type
                 fill_log(settings, [EVENTS[events : events + 200]] if events < 600 else [])
             process.terminate()

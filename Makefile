@@ -61,6 +61,11 @@ $(VENV)/httpfs $(VENV)/shillelagh: $(VENV)/%: tests/report/%.txt | $(STAMP)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --upgrade --target $@ -r $<
 	@touch $@
 
+# A server that speaks S3, for the tests of the archive there: its packages are for nothing else.
+$(VENV)/s3_server: tests/spark/s3_server.txt | $(STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --upgrade --target $@ -r $<
+	@touch $@
+
 $(STAMP): $(PINS) pyproject.toml scripts/make-venv
 	@scripts/make-venv "$(PYTHON)" $(VENV) $(PINS)
 	@touch $(STAMP)

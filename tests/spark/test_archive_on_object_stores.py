@@ -1,6 +1,7 @@
 """The archive in an object store, over HTTP: what is a rename on a folder of this machine is an upload there.
 
-Google Cloud Storage is an emulator in a process of its own; FLYERTIME_TEST_ARCHIVE_URI names a folder of another
+Google Cloud Storage is an emulator, S3 is moto's server, which checks each request's signature and what its key may do;
+each is a process of its own (tests/spark/object_stores.py). FLYERTIME_TEST_ARCHIVE_URI names a folder of another
 object store to run the same on, such as ``s3a://KEY:SECRET@BUCKET/FOLDER?endpoint_override=…``.
 """
 
@@ -9,10 +10,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import secrets
-import subprocess
-import sys
-import time
-import urllib.request
 from typing import TYPE_CHECKING
 
 import pytest
@@ -31,6 +28,7 @@ from spark.rebuilding import rebuild
 from spark.resharding import reshard
 from spark.verifying import verify_shard
 from tests.fold_in_process import fold
+from tests.spark.object_stores import S3Server, running_google_storage, running_s3
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -46,40 +44,31 @@ EVENTS = [
     Event(number * 977_000_000, f"u{number % 11}", "flyer_open" if number % 2 else "page_view", f"f{number % 3}", "m")
     for number in range(400)
 ]
-_START_TIMEOUT_S = 30
 
 
 @pytest.fixture(scope="module")
 def google_storage() -> Iterator[int]:
-    """An emulator of Google Cloud Storage with a bucket; its port."""
-    port = free_port()
-    command = [sys.executable, "-m", "gcp_storage_emulator", "start", "--host=127.0.0.1", f"--port={port}"]
-    process = subprocess.Popen(
-        [*command, "--in-memory", "--default-bucket=bucket"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        deadline_s = time.monotonic() + _START_TIMEOUT_S
-        while True:
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/storage/v1/b/bucket", timeout=1).close()
-            except OSError:
-                assert process.poll() is None, "the emulator ended"
-                assert time.monotonic() < deadline_s, "the emulator does not answer"
-                time.sleep(0.05)
-            else:
-                break
+    """A server of Google Cloud Storage with a bucket; its port."""
+    with running_google_storage() as port:
         yield port
-    finally:
-        process.terminate()
-        process.wait(20)
 
 
-@pytest.fixture(params=["gs", *(["given"] if "FLYERTIME_TEST_ARCHIVE_URI" in os.environ else [])])
+@pytest.fixture(scope="module")
+def s3() -> Iterator[S3Server]:
+    """A server of S3 with a bucket, and a key for it."""
+    with running_s3() as server:
+        yield server
+
+
+@pytest.fixture(params=["gs", "s3", *(["given"] if "FLYERTIME_TEST_ARCHIVE_URI" in os.environ else [])])
 def archive_uri(request: pytest.FixtureRequest) -> str:
     """A folder of the test's own in an object store."""
     if request.param == "given":
         address, _, query = os.environ["FLYERTIME_TEST_ARCHIVE_URI"].partition("?")
         return f"{address}/{secrets.token_hex(8)}?{query}"
+    if request.param == "s3":
+        server: S3Server = request.getfixturevalue("s3")
+        return server.uri(secrets.token_hex(8))
     port = request.getfixturevalue("google_storage")
     query = f"endpoint_override=127.0.0.1:{port}&scheme=http&retry_limit_seconds=5"
     return f"gs://anonymous@bucket/{secrets.token_hex(8)}?{query}"
@@ -203,4 +192,31 @@ def test_google_storage_that_does_not_answer_keeps_the_events_in_the_log(
 
     assert (0, len(EVENTS)) == (store.ledger(0).folded, store.ledger(0).pending)
     assert {} == read_report(away)
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ({"bucket": "other"}, "AWS Error NO_SUCH_BUCKET"),
+        ({"secret": "no-such-secret"}, "AWS Error SIGNATURE_DOES_NOT_MATCH"),
+        ({"key": "NOSUCHKEY"}, "AWS Error INVALID_ACCESS_KEY_ID"),
+    ],
+    ids=lambda given: next(iter(given)) if isinstance(given, dict) else "",
+)
+def test_s3_that_refuses_keeps_the_events_in_the_log_and_says_why(
+    settings: Settings, fill_log: Fill, read_report: Read, s3: S3Server, given: dict[str, str], reason: str
+) -> None:
+    """Another bucket, secret or key than there is: the error has its name, and neither key nor secret."""
+    refused = dataclasses.replace(settings, shards=1, archive_uri=s3.uri("x", **given))
+    store = ErasureStore(refused)
+    store.lay_out()
+    fill_log(refused, [EVENTS])
+    with pytest.raises(UnavailableError, match=rf"the archive s3a://\S+ cannot be written: .*{reason}") as caught:
+        fold(refused, store)
+
+    assert (0, len(EVENTS)) == (store.ledger(0).folded, store.ledger(0).pending)
+    assert {} == read_report(refused)
+    for hidden in (s3.key, s3.secret, "no-such-secret"):
+        assert hidden not in caught.value.message
     store.close()

@@ -33,7 +33,7 @@ from functions.local.valkey import EmbeddedValkey
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PARTS: Final = ("sides", "incremental", "history", "scaling")
+PARTS: Final = ("sides", "incremental", "history", "scaling", "hot")
 _TRILLION: Final = 10**12
 _GROWTH: Final = (0.01, 0.1, 1, 3)
 """Of the events that are asked for, the sizes that show how time grows."""
@@ -53,6 +53,8 @@ def run(events: int, rounds: int, parts: tuple[str, ...] = PARTS, keep: Path | N
             _history(folder, events, rounds)
         if "scaling" in parts:
             _scaling(folder, [max(1, round(events * growth)) for growth in _GROWTH])
+        if "hot" in parts:
+            _hot(folder, max(1, events // 5), rounds)
 
 
 def _sides(folder: Path, events: int, rounds: int) -> None:
@@ -168,6 +170,21 @@ def _scaling(folder: Path, sizes: list[int]) -> None:
     )
 
 
+def _hot(folder: Path, events: int, rounds: int) -> None:
+    """All events in one shard, which only one task can fold: of users with ten each, and of one user."""
+    stores = {users: _filled(folder, events, shards=1, users=users) for users in (max(1, events // EVENTS_A_USER), 1)}
+    took: dict[int, list[Took]] = defaultdict(list)
+    for _ in range(rounds):
+        for users, filled in stores.items():
+            with _copy_of(filled) as valkey:
+                took[users].append(_timed("fold", url=valkey.url))
+    for users, runs in took.items():
+        seconds = _median(runs, "seconds")
+        about: dict[str, float] = {"users": users, "events": events, "rounds": rounds}
+        about |= {name: _median(runs, name) for name in ("cpu_s", "worker_mb")}
+        print_measured("hot_shard", events / seconds, "events/s", seconds=seconds, **about)
+
+
 def _line(sizes: list[int], values: list[float]) -> dict[str, float]:
     """Return the line through values by millions of events, and by what part the worst of them is off it."""
     slope, intercept = np.polyfit(np.array(sizes) / 1e6, values, 1)
@@ -184,14 +201,14 @@ def _files(folder: Path, events: int, *, ndjson: bool) -> Path:
     return files
 
 
-def _filled(folder: Path, events: int) -> Path:
+def _filled(folder: Path, events: int, shards: int | None = None, users: int | None = None) -> Path:
     """Return a folder of a stopped store whose log holds so many events."""
-    filled = folder / f"filled-{events}"
+    filled = folder / f"filled-{events}{f'-{shards}' if shards else ''}{f'-{users}' if users else ''}"
     if not filled.exists():
         making = folder / "filled-making"
         shutil.rmtree(making, ignore_errors=True)
         with _served(making) as valkey:
-            Workload(events).fill(Settings(redis_url=valkey.url))
+            Workload(events, users=users).fill(Settings(redis_url=valkey.url, shards=shards))
             _rewrite(valkey)
         making.rename(filled)
     return filled

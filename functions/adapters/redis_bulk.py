@@ -85,7 +85,7 @@ async def ask(
     Raises:
         RedisError: The server is not there, does not go on in time, or refuses us.
     """
-    replies = ArrivingReplies(elements, len(commands) - 1)
+    replies = ArrivingReplies(elements, 1, len(commands) - 1)
     connection: Any = await pool.get_connection()
     try:
         transport = connection._writer.transport  # noqa: SLF001  # ours for the length of these replies

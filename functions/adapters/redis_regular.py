@@ -7,6 +7,8 @@ cut. That is found out while the reply arrives, record by record; anything else 
 
 from __future__ import annotations
 
+import struct
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 import hiredis
@@ -16,7 +18,7 @@ from redis.exceptions import InvalidResponse
 _SMALL_BYTES: Final = 65_536
 _MOST_BYTES: Final = 128 << 20
 """A reply that would be larger, by its first record, is taken apart."""
-_NOT_YET: Final = object()
+NOT_YET: Final = object()
 
 
 class Regular(NamedTuple):
@@ -53,30 +55,60 @@ class Regular(NamedTuple):
             for place, length in zip(self.places, self.lengths, strict=True)
         ]
 
+    def bytes_at(self, element: int, offset: int) -> bytearray:
+        """Return one byte of each record's element."""
+        first = self.start + self.places[element] + offset
+        return self.memory[first : self.start + self.records * self.record_bytes : self.record_bytes]
+
+    def fields(self, *codes: str) -> list[tuple[Any, ...]]:
+        """Return a field of each element, column by column: what `struct` makes of it by a code of its length."""
+        record = "".join(
+            f"{len(b'$%d' % length) + 2}x{code}2x" for length, code in zip(self.lengths, codes, strict=True)
+        )
+        records = self.records + -self.records % _UNPACKED_BY
+        memory, missing = self.memory, self.start + records * self.record_bytes - len(self.memory)
+        if missing > 0:
+            memory = memory + bytes(missing)
+        fields = _unpacker(record, records).unpack_from(memory, self.start)
+        return [fields[place : self.records * len(codes) : len(codes)] for place in range(len(codes))]
+
+
+_UNPACKED_BY: Final = 128
+"""As in functions/core/report_rows.py: parts of about the same size need one `struct.Struct`."""
+
+
+@lru_cache(8)
+def _unpacker(record: str, records: int) -> struct.Struct:
+    return struct.Struct("<" + record * records)
+
 
 class ArrivingReplies:
-    """Takes replies as they arrive: of the first, an array, records of so many elements, then others as objects."""
+    """Takes replies as they arrive: first arrays, records of so many elements, then others as objects.
 
-    def __init__(self, elements: int, further: int) -> None:
+    After an array whose records are not alike all are taken as objects.
+    """
+
+    def __init__(self, elements: int, arrays: int, further: int, reader: hiredis.Reader | None = None) -> None:
         """Prepare.
 
         Args:
-            elements: Of a record of the first reply.
-            further: Replies that come behind it.
+            elements: Of a record of the arrays.
+            arrays: How many come first.
+            further: Replies that come behind them.
+            reader: What makes objects; where it is given, it may go on with what comes behind all these.
         """
         self._elements = elements
-        self._missing = 1 + further
-        self._reader = hiredis.Reader(
-            protocolError=InvalidResponse, replyError=DefaultParser.parse_error, notEnoughData=_NOT_YET
-        )
+        self._arrays = arrays
+        self._missing = arrays + further
+        self._reader = reader or new_reader()
         self._memory = bytearray(_SMALL_BYTES)
         self._held = 0  # bytes of it that are there
-        self._head: Regular | None = None  # while the first reply is regular, as far as it is there
+        self._head: Regular | None = None  # while an array is regular, as far as it is there
         self._around: list[tuple[int, bytes]] = []
         self._checked = 0
         self._by_objects = False
         self.replies: list[Any] = []
-        """Those that are there: the first one a `Regular`, or a list, or an error."""
+        """Those that are there: arrays as a `Regular`, or a list, or an error."""
 
     @property
     def complete(self) -> bool:
@@ -87,6 +119,20 @@ class ArrivingReplies:
         """Return where the next bytes belong."""
         return memoryview(self._memory)[self._held :]
 
+    def take(self, data: bytes) -> None:
+        """Take bytes that came in memory of their own.
+
+        Raises:
+            InvalidResponse: They are not of the protocol.
+        """
+        at = 0
+        while at < len(data):
+            room = self.room()
+            part = data[at : at + len(room)]
+            room[: len(part)] = part
+            self.received(len(part))
+            at += len(part)
+
     def received(self, count: int) -> None:
         """Take so many bytes that were put there.
 
@@ -94,17 +140,15 @@ class ArrivingReplies:
             InvalidResponse: They are not of the protocol.
         """
         self._held += count
-        if self._by_objects:
-            self._take_objects(0)
-            return
-        if self._head is None:
-            self._look_at_head()
-        if self._head is not None:
-            self._look_at_records(self._head)
-        elif self._held == len(self._memory):
+        while not self._by_objects:
+            if self._head is None:
+                self._look_at_head()
+            if self._head is None or not self._is_there(self._head):
+                break
+        if self._head is None and self._held == len(self._memory):
             self._by_objects = True
         if self._by_objects:
-            self._take_objects(0)
+            self._take_objects()
 
     def _look_at_head(self) -> None:
         """See how long the first record's elements are."""
@@ -142,8 +186,11 @@ class ArrivingReplies:
         self._around = [(place - len(line), line) for place, line in zip(head.places, lines, strict=True)]
         self._around.append((head.record_bytes - 2, b"\r\n"))
 
-    def _look_at_records(self, head: Regular) -> None:
-        """See whether those that have arrived are like the first, and the beginning of the next one too."""
+    def _is_there(self, head: Regular) -> bool:
+        """Tell whether an array is complete; see whether what has arrived of it is like its first record.
+
+        The next one begins at the beginning of the memory then.
+        """
         memory, size = self._memory, head.record_bytes
         there = min(head.records, (self._held - head.start) // size)
         begin, end = head.start + self._checked * size, head.start + there * size
@@ -161,19 +208,37 @@ class ArrivingReplies:
         self._checked = there
         if not alike:
             self._head, self._by_objects = None, True
-        elif there == head.records:
-            self._head, self._by_objects = None, True
-            self.replies.append(head)
-            self._take_objects(end)
+            return False
+        if there < head.records:
+            return False
+        self.replies.append(head)
+        self._head, self._checked = None, 0
+        self._by_objects = len(self.replies) == self._arrays
+        self._move_on(memory, end)
+        return True
 
-    def _take_objects(self, start: int) -> None:
-        """Hand what is there, from a place on, to who makes objects."""
-        self._reader.feed(bytes(memoryview(self._memory)[start : self._held]))
+    def _move_on(self, memory: bytearray, end: int) -> None:
+        """Go on in memory of its own with what has come behind an array."""
+        self._memory = bytearray(_SMALL_BYTES)
+        behind = memory[end : self._held]
+        self._memory[: len(behind)] = behind
+        self._held = len(behind)
+
+    def _take_objects(self) -> None:
+        """Hand what is there to who makes objects."""
+        self._reader.feed(bytes(memoryview(self._memory)[: self._held]))
         if len(self._memory) > _SMALL_BYTES:
             self._memory = bytearray(_SMALL_BYTES)
         self._held = 0
-        while (reply := self._reader.gets()) is not _NOT_YET:
+        while (reply := self._reader.gets()) is not NOT_YET:
             self.replies.append(reply)
+
+
+def new_reader() -> hiredis.Reader:
+    """Return what makes objects of replies, and `NOT_YET` of what is not there."""
+    return hiredis.Reader(
+        protocolError=InvalidResponse, replyError=DefaultParser.parse_error, notEnoughData=NOT_YET
+    )  # fmt: skip
 
 
 def _number(line: bytearray, kind: bytes) -> int | None:

@@ -170,10 +170,13 @@ class ReportStore(RedisStore):
         replies = await ask([*each, *beside])
         return [reply for (reply,) in replies[:shards]], replies[shards:]
 
-    async def _ask(self, commands: Sequence[Command]) -> list[Any]:
-        """Return the replies to commands, which together are not large, in one trip to each node."""
+    async def _ask(self, commands: Sequence[Command], hashes: int = 0) -> list[Any]:
+        """Return the replies to commands, which together are not large, in one trip to each node.
+
+        Of so many, the first ones, each may be a `Regular` of pairs.
+        """
         if not self._redis.is_cluster:
-            replies = await self._wire.ask(commands)
+            replies = await self._wire.ask(commands, arrays=hashes, elements=2)
             for reply in replies:
                 if isinstance(reply, MovedError):
                     break
@@ -249,12 +252,13 @@ class ReportStore(RedisStore):
         return averages
 
     @metrics.timed_trip("report_shards")
-    async def wholes(self, shards: Sequence[int], merchant: str | None) -> list[Averages]:
+    async def wholes(self, shards: Sequence[int], merchant: str | None) -> list[Averages | Regular]:
         """Return the averages of shards with few users, in no order, in one trip."""
         flat = await self._of_live(
-            lambda keys, _: [("HGETALL", keys.averages(shard, merchant)) for shard in shards], self._ask
+            lambda keys, _: [("HGETALL", keys.averages(shard, merchant)) for shard in shards],
+            lambda commands: self._ask(commands, len(shards)),
         )
-        return [(each[0::2], each[1::2]) for each in flat]
+        return [each if isinstance(each, Regular) else (each[0::2], each[1::2]) for each in flat]
 
     @metrics.timed_trip("report_values")
     async def _all_values(self, shard: int, merchant: str | None) -> list[bytes] | Regular:

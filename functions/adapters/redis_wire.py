@@ -10,28 +10,30 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import hiredis
 import redis.asyncio
-from redis.connection import DefaultParser
-from redis.exceptions import InvalidResponse
+
+from functions.adapters.redis_regular import NOT_YET, ArrivingReplies, new_reader
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-_NOT_YET: Final = object()
 
 
 class _Asked:
     """Commands that went together, and the replies that are there."""
 
-    __slots__ = ("answered", "asked_s", "count", "replies")
+    __slots__ = ("answered", "arriving", "asked_s", "count", "replies")
 
-    def __init__(self, count: int, asked_s: float, answered: asyncio.Future[list[Any]]) -> None:
+    def __init__(
+        self, count: int, asked_s: float, answered: asyncio.Future[list[Any]], arriving: ArrivingReplies | None
+    ) -> None:
         self.count = count
         self.asked_s = asked_s
         self.answered = answered
+        self.arriving = arriving
+        """What takes the replies; None: they are taken as objects."""
         self.replies: list[Any] = []
 
 
@@ -42,9 +44,7 @@ class _Line(asyncio.Protocol):
         self._connection = connection
         self._timeout_s = timeout_s
         self._loop = asyncio.get_running_loop()
-        self._reader = hiredis.Reader(
-            protocolError=InvalidResponse, replyError=DefaultParser.parse_error, notEnoughData=_NOT_YET
-        )
+        self._reader = new_reader()
         self._asked: deque[_Asked] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._transport: asyncio.Transport = connection._writer.transport  # noqa: SLF001  # see above: it is ours now
@@ -52,10 +52,16 @@ class _Line(asyncio.Protocol):
         self._transport.set_protocol(self)
         self.is_open = not self._transport.is_closing()
 
-    def ask(self, packed: bytes, count: int) -> asyncio.Future[list[Any]]:
-        """Send so many commands; return what will have their replies, errors of the server among them."""
+    def ask(self, packed: bytes, count: int, arrays: int, elements: int) -> asyncio.Future[list[Any]]:
+        """Send so many commands; return what will have their replies, errors of the server among them.
+
+        Replies behind those of another question come as objects.
+        """
         now_s = self._loop.time()
-        asked = _Asked(count, now_s, self._loop.create_future())
+        arriving = None
+        if arrays and not self._asked:
+            arriving = ArrivingReplies(elements, arrays, count - arrays, self._reader)
+        asked = _Asked(count, now_s, self._loop.create_future(), arriving)
         self._asked.append(asked)
         if self._timer is None:
             self._timer = self._loop.call_at(now_s + self._timeout_s, self._look)
@@ -64,17 +70,28 @@ class _Line(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take replies, or parts of them."""
-        self._reader.feed(data)
         try:
-            while (reply := self._reader.gets()) is not _NOT_YET:
-                first = self._asked[0]
-                first.replies.append(reply)
-                if len(first.replies) == first.count:
-                    self._asked.popleft()
-                    if not first.answered.done():  # whoever asked may have left
-                        first.answered.set_result(first.replies)
+            first = self._asked[0] if self._asked else None
+            if first is None or first.arriving is None:
+                self._reader.feed(data)
+                while (reply := self._reader.gets()) is not NOT_YET:
+                    self._hand_on(reply)
+                return
+            first.arriving.take(data)
+            if first.arriving.complete:
+                replies, first.arriving = first.arriving.replies, None
+                for reply in replies:  # those behind the last one are the next asker's
+                    self._hand_on(reply)
         except (redis.RedisError, IndexError):  # no reply at all, or one that nobody asked for
             self._end(redis.ConnectionError("the server does not keep to its protocol"))
+
+    def _hand_on(self, reply: Any) -> None:
+        first = self._asked[0]
+        first.replies.append(reply)
+        if len(first.replies) == first.count:
+            self._asked.popleft()
+            if not first.answered.done():  # whoever asked may have left
+                first.answered.set_result(first.replies)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell all who wait."""
@@ -117,8 +134,14 @@ class Wire:
         self._line: _Line | None = None
         self._connecting = asyncio.Lock()
 
-    async def ask(self, commands: Sequence[tuple[str | int, ...]]) -> list[Any]:
+    async def ask(self, commands: Sequence[tuple[str | int, ...]], *, arrays: int = 0, elements: int = 1) -> list[Any]:
         """Return the replies to some commands as they come, an error of the server in its reply's place.
+
+        Args:
+            commands: To be asked.
+            arrays: Of so many of them, the first ones, each reply is a `Regular` where its records are alike and nobody
+                asks at the same time.
+            elements: Of a record of these.
 
         Raises:
             RedisError: The server is not there, does not answer in time, or refuses us.
@@ -127,7 +150,7 @@ class Wire:
         if line is None or not line.is_open:
             line = await self._connected()
         packed = [hiredis.pack_command(command) for command in commands]  # type: ignore[arg-type]  # of one, says its type
-        return await line.ask(b"".join(packed), len(commands))
+        return await line.ask(b"".join(packed), len(commands), arrays, elements)
 
     async def close(self) -> None:
         """Close the connection."""

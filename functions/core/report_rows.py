@@ -135,11 +135,19 @@ def rows_of_users(ids: Sequence[bytes], values: Sequence[bytes]) -> UserRows:
     if not is_current(packed, values):  # some are of an older format
         rows = UserRows(ids, *zip(*map(unpack_totals, values), strict=True))
         return rows if all(rows.sessions) else rows.where([count > 0 for count in rows.sessions])
-    hundredths = _unpacked(_HUNDREDTHS, packed, len(values))
-    if max(hundredths) < COMPUTED:
+    return rows_of_averages(ids, _unpacked(f"x{HUNDREDTHS_ALONE}", packed, len(values)), values)
+
+
+def rows_of_averages(ids: Sequence[bytes], hundredths: Sequence[int], values: Sequence[bytes]) -> UserRows:
+    """Return the rows of users from the averages in their values, NO_SESSION and COMPUTED among them.
+
+    Without values they know their averages only, and none may be COMPUTED.
+    """
+    highest = max(hundredths, default=0)
+    if highest < COMPUTED:
         return UserRows(ids, values=values, hundredths=hundredths)
-    some = UserRows(ids, values=values, hundredths=None if COMPUTED in hundredths else hundredths)
-    return some.where([value != NO_SESSION for value in hundredths])
+    rows = UserRows(ids, values=values, hundredths=None if COMPUTED in hundredths else hundredths)
+    return rows if highest == COMPUTED else rows.where([value != NO_SESSION for value in hundredths])
 
 
 def is_current(packed: bytes, values: Sequence[bytes]) -> bool:
@@ -150,7 +158,8 @@ def is_current(packed: bytes, values: Sequence[bytes]) -> bool:
 _UNPACKED_BY: Final = 128
 """Values are unpacked by multiples of this, so that parts of shards of about the same size need one `struct.Struct`:
 making it takes as long as using it."""
-_HUNDREDTHS: Final = f"xI{TOTALS.size - 5}x"
+HUNDREDTHS_ALONE: Final = f"I{TOTALS.size - 5}x"
+"""What `struct` unpacks the average of a value by, behind its first byte."""
 _REFERENCE: Final = f"5xqI{TOTALS.size - 17}x"
 
 

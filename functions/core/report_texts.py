@@ -19,8 +19,6 @@ from functions.core.report_columns import Column, Kind
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from functions.core.report_rows import UserRows
-
 
 class TableEncoder(Protocol):
     """Makes the bytes of one table, slice by slice."""
@@ -211,18 +209,17 @@ def _paired(encoder: TextEncoder, columns: Sequence[Sequence[Any]], kinds: Seque
     return b"".join(parts)
 
 
-def text_by_id(encoder: TextEncoder, rows: UserRows) -> bytes | None:
-    """Return the ids and averages of rows that come in no order, by the ids' bytes; None where it takes another way.
+def text_by_id(encoder: TextEncoder, ids: Sequence[bytes], hundredths: Sequence[int]) -> bytes | None:
+    """Return ids and averages that come in no order, by the ids' bytes; None where it takes another way.
 
     Texts are put in order, rather than all that they are made of. What stands behind an id does not count then where
     it is less than any letter or digit, or where no id is longer than another.
     """
-    ids = rows.ids
     if not _are_plain(ids) and (len({*map(len, ids)}) != 1 or not _written_as_they_are(encoder, ids)):
         return None
     before, between, last = encoder.around
     behind = last + encoder.separator + before
-    texts = [*map(add, ids, map(_around_hours(between, behind).__getitem__, rows.hundredths()))]
+    texts = [*map(add, ids, map(_around_hours(between, behind).__getitem__, hundredths))]
     texts.sort()
     texts[-1] = texts[-1][: len(texts[-1]) - len(behind) + len(last)]
     return b"".join((before, *texts))

@@ -9,9 +9,11 @@ from itertools import compress, pairwise
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from functions.adapters.redis_regular import Regular
+from functions.adapters.redis_report import by_objects
 from functions.core import shards as sharding
 from functions.core.report_cursor import Position
-from functions.core.report_rows import UserRows, rows_of_users
+from functions.core.report_rows import HUNDREDTHS_ALONE, UserRows, rows_of_averages, rows_of_users
+from functions.core.spans import COMPUTED, TOTALS, TOTALS_FORMAT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
@@ -75,10 +77,10 @@ async def by_shard(
 
 async def in_few_trips(
     store: ReportStore, state: StoreState, view: View, shards: Sequence[int]
-) -> AsyncGenerator[Averages]:
+) -> AsyncGenerator[Averages | Regular]:
     """Yield the averages of each of these shards, which have few users, in no order; the next are read meanwhile."""
 
-    async def groups() -> AsyncGenerator[list[Averages]]:
+    async def groups() -> AsyncGenerator[list[Averages | Regular]]:
         group: list[int] = []
         users, most_users = 0, SLICE_USERS // 4  # the first ones are waited for
         for shard in shards:
@@ -94,6 +96,22 @@ async def in_few_trips(
         async for some in read:
             for averages in some:
                 yield averages
+
+
+def ready_averages(averages: Averages | Regular) -> tuple[Sequence[bytes], Sequence[int]]:
+    """Return the ids of users who have a session, and their averages in hundredths of an hour, in the order given."""
+    if isinstance(averages, Regular) and _is_current(averages):
+        ids, hundredths = averages.fields(f"{averages.lengths[0]}s", f"x{HUNDREDTHS_ALONE}")
+        if COMPUTED not in hundredths:
+            rows = rows_of_averages(ids, hundredths, ())
+            return rows.ids, rows.hundredths()
+    rows = rows_of_users(*by_objects(averages))
+    return rows.ids, rows.hundredths()
+
+
+def _is_current(averages: Regular) -> bool:
+    """Tell whether all values are of today's format."""
+    return averages.lengths[1] == TOTALS.size and averages.bytes_at(1, 0).count(TOTALS_FORMAT) == averages.records
 
 
 async def first_rows(

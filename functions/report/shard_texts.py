@@ -19,7 +19,7 @@ from functions.core.report_query import Filters
 from functions.core.report_rows import rows_of_users
 from functions.core.report_texts import text_by_id
 from functions.report.kept_texts import KeptPart, KeptTexts, LooseTexts
-from functions.report.reading import SLICE_USERS, ahead, by_shard, cut, in_few_trips
+from functions.report.reading import SLICE_USERS, ahead, by_shard, cut, in_few_trips, ready_averages
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator, Sequence
@@ -64,15 +64,15 @@ class _Table:
             if len(shown):
                 yield len(shown), self.encoder.text([shown.column(name) for name in self.query.fields])
 
-    def texts_by_id(self, averages: Averages) -> Iterator[Text]:
+    def texts_by_id(self, averages: Averages | Regular) -> Iterator[Text]:
         """Yield the texts of users, who come in no order, by their ids."""
-        if self.by_kernels and len(averages[0]) <= SLICE_USERS:
-            rows = rows_of_users(*averages)
-            text = text_by_id(self.encoder, rows)
+        if self.by_kernels:
+            ids, hundredths = ready_averages(averages)
+            text = text_by_id(self.encoder, ids, hundredths) if 0 < len(ids) <= SLICE_USERS else None
             if text is not None:
-                yield len(rows), text
+                yield len(ids), text
                 return
-        yield from self.texts_of(in_order(averages))
+        yield from self.texts_of(in_order(by_objects(averages)))
 
 
 class ShardTexts:

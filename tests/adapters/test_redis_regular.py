@@ -20,9 +20,9 @@ def packed(texts: list[bytes]) -> bytes:
     return b"*%d\r\n" % len(texts) + b"".join(b"$%d\r\n%b\r\n" % (len(text), text) for text in texts)
 
 
-def taken(data: bytes, elements: int, pieces: list[int], further: int = 1) -> list[Any]:
+def taken(data: bytes, elements: int, pieces: list[int], further: int = 1, arrays: int = 1) -> list[Any]:
     """Return the replies in some bytes that arrive in pieces of these sizes, over and over; all must be there then."""
-    replies = ArrivingReplies(elements, further)
+    replies = ArrivingReplies(elements, arrays, further)
     at = turn = 0
     while at < len(data):
         assert not replies.complete
@@ -106,6 +106,36 @@ def test_what_is_no_table_comes_as_the_client_has_it(data: bytes) -> None:
     wanted = reader.gets()
 
     assert (type(wanted), str(wanted)) == (type(reply), str(reply))
+
+
+@given(st.lists(alike | anything, min_size=1, max_size=4), sizes)
+@example([[(b"a", b"abc")], [], [(b"b", b"abc")]], [1000])
+@example([[(b"x" * 40, b"abc")] * 3000, [(b"x", b"abc")] * 2, [(b"y", b"abc")]], [65_536])
+def test_arrays_that_come_together_come_as_they_are(
+    arrays: list[list[tuple[bytes, bytes]]], pieces: list[int]
+) -> None:  # fmt: skip
+    """Up to the first whose records are not alike as columns, that one and all behind it as objects."""
+    texts = [[text for record in records for text in record] for records in arrays]
+    *replies, generation = taken(b"".join(map(packed, texts)) + FURTHER, 2, pieces, arrays=len(arrays))
+
+    assert texts == [*map(objects, replies)]
+    assert b"7" == generation
+    kinds = [isinstance(reply, Regular) for reply in replies]
+    assert kinds == sorted(kinds, reverse=True)
+    assert kinds[0] == (len({tuple(map(len, record)) for record in arrays[0]}) == 1)
+
+
+@given(st.integers(0, 40), st.integers(1, 300), st.integers(0, 70_000))
+def test_a_field_is_unpacked_from_every_record(id_bytes: int, records: int, behind: int) -> None:
+    """However much memory there is behind the last one."""
+    ids = [number.to_bytes(40, "big")[40 - id_bytes :] for number in range(records)]
+    texts = [text for number, name in enumerate(ids) for text in (name, b"\x03" + number.to_bytes(4, "little"))]
+    head = b"*%d\r\n" % len(texts)
+    regular = Regular(bytearray(packed(texts) + bytes(behind)), len(head), records, (id_bytes, 5))
+    names, numbers = regular.fields(f"{id_bytes}s", "xI")
+
+    assert (ids, [*range(records)]) == ([*names], [*numbers])
+    assert b"\x03" * records == regular.bytes_at(1, 0)
 
 
 def test_what_is_not_of_the_protocol_is_an_error() -> None:

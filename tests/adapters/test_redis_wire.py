@@ -7,12 +7,14 @@ import dataclasses
 import os
 import signal
 from contextlib import asynccontextmanager
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import redis
 
 from functions.adapters.redis_client import connect_async
+from functions.adapters.redis_regular import Regular
 from functions.adapters.redis_wire import Wire
 from functions.core.settings import Settings
 
@@ -56,6 +58,37 @@ def test_each_of_many_askers_gets_its_own_replies_over_one_connection(valkey: Em
 
     assert [[b"a%d" % number, b"x" * number] for number in range(0, 3000, 10)] == answers
     assert 2 == connections(valkey) - before  # the wire's, and the one that looks
+
+
+def test_hashes_come_as_columns_and_whoever_asks_meanwhile_gets_its_own_replies(valkey: EmbeddedValkey) -> None:
+    """Also where all come in one piece, and where who asked for the hashes has left."""
+    held = {number: {b"%032d" % user: b"%05d" % number for user in range(2000)} for number in range(3)}
+    hashes = [("HGETALL", f"h{number}") for number in held]
+
+    async def ask() -> tuple[list[Any], list[Any], list[Any]]:
+        async with wired(valkey.url) as wire:
+            fields = [("HSET", f"h{number}", *chain.from_iterable(each.items())) for number, each in held.items()]
+            await wire.ask(fields)  # type: ignore[arg-type]  # bytes go as well
+            together = [
+                asyncio.ensure_future(wire.ask([*hashes, ("ECHO", "a")], arrays=3, elements=2)),
+                asyncio.ensure_future(wire.ask([("ECHO", "b"), ("HLEN", "h0")])),
+                asyncio.ensure_future(wire.ask(hashes, arrays=3, elements=2)),
+            ]
+            columns, echo, objects = await asyncio.gather(*together)
+            leaving = asyncio.ensure_future(wire.ask(hashes, arrays=3, elements=2))
+            await asyncio.sleep(0)
+            leaving.cancel()
+            again = await wire.ask([("ECHO", "c")])
+            assert leaving.cancelled()
+            return columns, objects, [*echo, *again, *(await wire.ask(hashes, arrays=3, elements=2))]
+
+    (*columns, a), objects, (b, users, c, *later) = asyncio.run(ask())
+
+    assert (b"a", b"b", 2000, b"c") == (a, b, users, c)
+    for reply, each in zip([*columns, *later], [*held.values()] * 2, strict=True):
+        assert isinstance(reply, Regular)
+        assert each == dict(zip(*reply.columns(), strict=True))
+    assert [*held.values()] == [dict(zip(reply[0::2], reply[1::2], strict=True)) for reply in objects]
 
 
 def test_an_error_stands_in_its_replys_place(valkey: EmbeddedValkey) -> None:

@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 class _Taking(asyncio.BufferedProtocol):
     """Takes the replies that come on a connection; silence ends it after a time."""
 
-    def __init__(self, transport: asyncio.Transport, replies: ArrivingReplies, timeout_s: float) -> None:
+    def __init__(self, transport: asyncio.Transport, replies: ArrivingReplies, wanted: int, timeout_s: float) -> None:
         self._transport = transport
         self._streams = transport.get_protocol()
         self._replies = replies
+        self._wanted = wanted
         self._timeout_s = timeout_s
         self._loop = asyncio.get_running_loop()
         self._heard_s = self._loop.time()
@@ -41,7 +42,7 @@ class _Taking(asyncio.BufferedProtocol):
         except redis.RedisError:
             self._fail(redis.ConnectionError("the server does not keep to its protocol"))
         else:
-            if self._replies.complete and not self.done.done():
+            if len(self._replies.replies) >= self._wanted and not self.done.done():
                 self.done.set_result(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -85,11 +86,11 @@ async def ask(
     Raises:
         RedisError: The server is not there, does not go on in time, or refuses us.
     """
-    replies = ArrivingReplies(elements, 1, len(commands) - 1)
+    replies = ArrivingReplies(elements)
     connection: Any = await pool.get_connection()
     try:
         transport = connection._writer.transport  # noqa: SLF001  # ours for the length of these replies
-        taking = _Taking(transport, replies, connection.socket_timeout)
+        taking = _Taking(transport, replies, len(commands), connection.socket_timeout)
         try:
             packed = [hiredis.pack_command(command) for command in commands]  # type: ignore[arg-type]  # of one, it says
             transport.write(b"".join(packed))

@@ -88,32 +88,26 @@ class ArrivingReplies:
     After an array whose records are not alike all are taken as objects.
     """
 
-    def __init__(self, elements: int, arrays: int, further: int, reader: hiredis.Reader | None = None) -> None:
+    def __init__(self, elements: int, arrays: int = 1, reader: hiredis.Reader | None = None) -> None:
         """Prepare.
 
         Args:
             elements: Of a record of the arrays.
             arrays: How many come first.
-            further: Replies that come behind them.
-            reader: What makes objects; where it is given, it may go on with what comes behind all these.
+            reader: What makes objects; where it is given, who gave it may go on with it once it does.
         """
         self._elements = elements
         self._arrays = arrays
-        self._missing = arrays + further
         self._reader = reader or new_reader()
         self._memory = bytearray(_SMALL_BYTES)
         self._held = 0  # bytes of it that are there
         self._head: Regular | None = None  # while an array is regular, as far as it is there
         self._around: list[tuple[int, bytes]] = []
         self._checked = 0
-        self._by_objects = False
+        self.by_objects = False
+        """Whether all that is still to come is for the reader."""
         self.replies: list[Any] = []
         """Those that are there: arrays as a `Regular`, or a list, or an error."""
-
-    @property
-    def complete(self) -> bool:
-        """Whether all are there."""
-        return len(self.replies) >= self._missing
 
     def room(self) -> memoryview:
         """Return where the next bytes belong."""
@@ -140,14 +134,14 @@ class ArrivingReplies:
             InvalidResponse: They are not of the protocol.
         """
         self._held += count
-        while not self._by_objects:
+        while not self.by_objects:
             if self._head is None:
                 self._look_at_head()
             if self._head is None or not self._is_there(self._head):
                 break
         if self._head is None and self._held == len(self._memory):
-            self._by_objects = True
-        if self._by_objects:
+            self.by_objects = True
+        if self.by_objects:
             self._take_objects()
 
     def _look_at_head(self) -> None:
@@ -158,25 +152,25 @@ class ArrivingReplies:
             return
         elements = _number(memory[:start], b"*")
         if not elements or elements % self._elements:
-            self._by_objects = True
+            self.by_objects = True
             return
         lengths: list[int] = []
         at = start
         for _ in range(self._elements):
             end = memory.find(b"\r\n", at, held) + 2
             if end < 2:
-                self._by_objects = at + 32 < held
+                self.by_objects = at + 32 < held
                 return
             length = _number(memory[at:end], b"$")
             if length is None:
-                self._by_objects = True
+                self.by_objects = True
                 return
             lengths.append(length)
             at = end + length + 2
         head = Regular(memory, start, elements // self._elements, (*lengths,))
         whole_bytes = start + head.records * head.record_bytes + _SMALL_BYTES
         if not held <= whole_bytes <= _MOST_BYTES:
-            self._by_objects = True
+            self.by_objects = True
             return
         self._memory = bytearray(whole_bytes)
         self._memory[:held] = memoryview(memory)[:held]
@@ -207,13 +201,14 @@ class ArrivingReplies:
             )
         self._checked = there
         if not alike:
-            self._head, self._by_objects = None, True
+            self._head, self.by_objects = None, True
             return False
         if there < head.records:
             return False
         self.replies.append(head)
         self._head, self._checked = None, 0
-        self._by_objects = len(self.replies) == self._arrays
+        self._arrays -= 1
+        self.by_objects = not self._arrays
         self._move_on(memory, end)
         return True
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,11 +18,11 @@ from functions.adapters.redis_client import load_script, translated_errors
 from functions.adapters.redis_layout import ledger_from
 from functions.adapters.redis_regular import Regular
 from functions.adapters.redis_store import RedisStore
-from functions.adapters.redis_wire import Wire
+from functions.adapters.redis_wire import Wire, leave
 from functions.core import shards as sharding
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
     from functions.adapters.redis_cluster import AsyncClient
     from functions.core.ledger import ShardLedger
@@ -170,13 +171,10 @@ class ReportStore(RedisStore):
         replies = await ask([*each, *beside])
         return [reply for (reply,) in replies[:shards]], replies[shards:]
 
-    async def _ask(self, commands: Sequence[Command], hashes: int = 0) -> list[Any]:
-        """Return the replies to commands, which together are not large, in one trip to each node.
-
-        Of so many, the first ones, each may be a `Regular` of pairs.
-        """
+    async def _ask(self, commands: Sequence[Command]) -> list[Any]:
+        """Return the replies to commands, which together are not large, in one trip to each node."""
         if not self._redis.is_cluster:
-            replies = await self._wire.ask(commands, arrays=hashes, elements=2)
+            replies = await self._wire.ask(commands)
             for reply in replies:
                 if isinstance(reply, MovedError):
                     break
@@ -251,14 +249,50 @@ class ReportStore(RedisStore):
         self.when_read(averages.records if isinstance(averages, Regular) else len(averages[0]))
         return averages
 
+    async def wholes(
+        self, shards: Sequence[int], merchant: str | None, first: int
+    ) -> AsyncGenerator[Averages | Regular]:
+        """Yield the averages of each of these shards, which have few users but some, in no order; in two trips.
+
+        The live generation is made sure of where a shard turns out to be empty: one that was replaced is deleted key by
+        key, and until then as good as when the reader asked how it stood.
+
+        Args:
+            shards: Which.
+            merchant: Whose averages.
+            first: How many are asked for before the others: the store answers nothing before it has read all that it
+                was asked at once, and reads the others while the first ones are worked on.
+        """
+        commands: list[Command] = [("HGETALL", self.keys.averages(shard, merchant)) for shard in shards]
+        asked: list[asyncio.Future[list[Any]]] = []
+        try:
+            for some in (commands[:first], commands[first:]):
+                if asked:
+                    await asyncio.wait(asked[-1:])
+                if not self._redis.is_cluster:
+                    with translated_errors():
+                        asked += await self._wire.ask_each(some, 2)
+            for place, shard in enumerate(shards):
+                reply = None if self._redis.is_cluster else await self._reply_of(asked[place])
+                if isinstance(reply, Regular):
+                    yield reply
+                elif reply:
+                    yield reply[0::2], reply[1::2]
+                else:
+                    yield await self._whole(shard, merchant)
+        finally:
+            leave(asked)
+
     @metrics.timed_trip("report_shards")
-    async def wholes(self, shards: Sequence[int], merchant: str | None) -> list[Averages | Regular]:
-        """Return the averages of shards with few users, in no order, in one trip."""
-        flat = await self._of_live(
-            lambda keys, _: [("HGETALL", keys.averages(shard, merchant)) for shard in shards],
-            lambda commands: self._ask(commands, len(shards)),
-        )
-        return [each if isinstance(each, Regular) else (each[0::2], each[1::2]) for each in flat]
+    async def _reply_of(self, asked: asyncio.Future[list[Any]]) -> Any:
+        with translated_errors():
+            (reply,) = await asked
+            if isinstance(reply, MovedError):  # then the client asks, who finds out where
+                self._redis.take_for_cluster()
+                return None
+            if isinstance(reply, redis.RedisError):
+                raise reply
+            return reply
 
     @metrics.timed_trip("report_values")
     async def _all_values(self, shard: int, merchant: str | None) -> list[bytes] | Regular:

@@ -18,22 +18,18 @@ import redis.asyncio
 from functions.adapters.redis_regular import NOT_YET, ArrivingReplies, new_reader
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 
 class _Asked:
     """Commands that went together, and the replies that are there."""
 
-    __slots__ = ("answered", "arriving", "asked_s", "count", "replies")
+    __slots__ = ("answered", "asked_s", "count", "replies")
 
-    def __init__(
-        self, count: int, asked_s: float, answered: asyncio.Future[list[Any]], arriving: ArrivingReplies | None
-    ) -> None:
+    def __init__(self, count: int, asked_s: float, answered: asyncio.Future[list[Any]]) -> None:
         self.count = count
         self.asked_s = asked_s
         self.answered = answered
-        self.arriving = arriving
-        """What takes the replies; None: they are taken as objects."""
         self.replies: list[Any] = []
 
 
@@ -45,6 +41,8 @@ class _Line(asyncio.Protocol):
         self._timeout_s = timeout_s
         self._loop = asyncio.get_running_loop()
         self._reader = new_reader()
+        self._arriving: ArrivingReplies | None = None
+        """What takes replies before the reader does."""
         self._asked: deque[_Asked] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._transport: asyncio.Transport = connection._writer.transport  # noqa: SLF001  # see above: it is ours now
@@ -52,38 +50,51 @@ class _Line(asyncio.Protocol):
         self._transport.set_protocol(self)
         self.is_open = not self._transport.is_closing()
 
-    def ask(self, packed: bytes, count: int, arrays: int, elements: int) -> asyncio.Future[list[Any]]:
-        """Send so many commands; return what will have their replies, errors of the server among them.
+    def ask(self, packed: bytes, count: int) -> asyncio.Future[list[Any]]:
+        """Send so many commands; return what will have their replies, errors of the server among them."""
+        asked = self._awaited(count)
+        self._transport.write(packed)
+        return asked
+
+    def ask_each(self, packed: bytes, arrays: int, elements: int) -> list[asyncio.Future[list[Any]]]:
+        """Send so many commands; return what will have each one's reply, as a `Regular` where that can be.
 
         Replies behind those of another question come as objects.
         """
+        if not self._asked:
+            self._arriving = ArrivingReplies(elements, arrays, self._reader)
+        asked = [self._awaited(1) for _ in range(arrays)]
+        self._transport.write(packed)
+        return asked
+
+    def _awaited(self, count: int) -> asyncio.Future[list[Any]]:
         now_s = self._loop.time()
-        arriving = None
-        if arrays and not self._asked:
-            arriving = ArrivingReplies(elements, arrays, count - arrays, self._reader)
-        asked = _Asked(count, now_s, self._loop.create_future(), arriving)
+        asked = _Asked(count, now_s, self._loop.create_future())
         self._asked.append(asked)
         if self._timer is None:
             self._timer = self._loop.call_at(now_s + self._timeout_s, self._look)
-        self._transport.write(packed)
         return asked.answered
 
     def data_received(self, data: bytes) -> None:
         """Take replies, or parts of them."""
         try:
-            first = self._asked[0] if self._asked else None
-            if first is None or first.arriving is None:
-                self._reader.feed(data)
-                while (reply := self._reader.gets()) is not NOT_YET:
-                    self._hand_on(reply)
-                return
-            first.arriving.take(data)
-            if first.arriving.complete:
-                replies, first.arriving = first.arriving.replies, None
-                for reply in replies:  # those behind the last one are the next asker's
-                    self._hand_on(reply)
+            for reply in self._taken(data):
+                self._hand_on(reply)
         except (redis.RedisError, IndexError):  # no reply at all, or one that nobody asked for
             self._end(redis.ConnectionError("the server does not keep to its protocol"))
+
+    def _taken(self, data: bytes) -> Iterator[Any]:
+        arriving = self._arriving
+        if arriving is not None:
+            arriving.take(data)
+            if arriving.by_objects:
+                self._arriving = None
+            replies, arriving.replies = arriving.replies, []
+            yield from replies
+            return
+        self._reader.feed(data)
+        while (reply := self._reader.gets()) is not NOT_YET:
+            yield reply
 
     def _hand_on(self, reply: Any) -> None:
         first = self._asked[0]
@@ -134,29 +145,44 @@ class Wire:
         self._line: _Line | None = None
         self._connecting = asyncio.Lock()
 
-    async def ask(self, commands: Sequence[tuple[str | int, ...]], *, arrays: int = 0, elements: int = 1) -> list[Any]:
+    async def ask(self, commands: Sequence[tuple[str | int, ...]]) -> list[Any]:
         """Return the replies to some commands as they come, an error of the server in its reply's place.
-
-        Args:
-            commands: To be asked.
-            arrays: Of so many of them, the first ones, each reply is a `Regular` where its records are alike and nobody
-                asks at the same time.
-            elements: Of a record of these.
 
         Raises:
             RedisError: The server is not there, does not answer in time, or refuses us.
         """
-        line = self._line
-        if line is None or not line.is_open:
-            line = await self._connected()
-        packed = [hiredis.pack_command(command) for command in commands]  # type: ignore[arg-type]  # of one, says its type
-        return await line.ask(b"".join(packed), len(commands), arrays, elements)
+        line = await self._open_line()
+        return await line.ask(_packed(commands), len(commands))
+
+    async def ask_each(
+        self, commands: Sequence[tuple[str | int, ...]], elements: int
+    ) -> list[asyncio.Future[list[Any]]]:
+        """Ask commands, and return what will have each one's reply alone, or a RedisError as with `ask`.
+
+        They may be large together, so nobody should dawdle who takes them; `leave` those that are not waited for.
+
+        Args:
+            commands: Whose replies are arrays: each is a `Regular` where its records are alike, those before it were
+                and nobody asked at the same time.
+            elements: Of a record.
+
+        Raises:
+            RedisError: The server is not there, or refuses us.
+        """
+        if not commands:
+            return []
+        line = await self._open_line()
+        return line.ask_each(_packed(commands), len(commands), elements)
 
     async def close(self) -> None:
         """Close the connection."""
         line, self._line = self._line, None
         if line is not None:
             await line.close()
+
+    async def _open_line(self) -> _Line:
+        line = self._line
+        return line if line is not None and line.is_open else await self._connected()
 
     async def _connected(self) -> _Line:
         async with self._connecting:
@@ -171,3 +197,14 @@ class Wire:
                 raise
             self._line = _Line(connection, connection.socket_timeout)
             return self._line
+
+
+def _packed(commands: Sequence[tuple[str | int, ...]]) -> bytes:
+    return b"".join([hiredis.pack_command(command) for command in commands])  # type: ignore[arg-type]  # of one, says its type
+
+
+def leave(asked: Iterable[asyncio.Future[list[Any]]]) -> None:
+    """Let fall what was asked: no reply is missed, no error is one that nobody has seen."""
+    for each in asked:
+        if not each.cancel() and not each.cancelled():
+            each.exception()

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 SLICE_USERS: Final = 4_000
 """Users worked on at a time; other requests are served in between."""
+_USERS_A_TRIP: Final = 1_000
+"""So few are read in one trip."""
 USERS_A_PASS: Final = 150_000
 """Users held at a time where all are wanted in the order of their ids; each takes about 0.25 KB."""
 
@@ -75,27 +77,15 @@ async def by_shard(
             yield block
 
 
-async def in_few_trips(
+async def in_two_trips(
     store: ReportStore, state: StoreState, view: View, shards: Sequence[int]
 ) -> AsyncGenerator[Averages | Regular]:
-    """Yield the averages of each of these shards, which have few users, in no order; the next are read meanwhile."""
-
-    async def groups() -> AsyncGenerator[list[Averages | Regular]]:
-        group: list[int] = []
-        users, most_users = 0, SLICE_USERS // 4  # the first ones are waited for
+    """Yield the averages of each of these shards, which have few users, in no order; most arrive meanwhile."""
+    some = [shard for shard in shards if state.shards[shard].users]
+    first = len(some) // 4 if state.users > _USERS_A_TRIP else len(some)
+    async with aclosing(store.wholes(some, view.merchant, first)) as read:
         for shard in shards:
-            if group and users + state.shards[shard].users > most_users:
-                yield await store.wholes(group, view.merchant)
-                group, users, most_users = [], 0, min(3 * most_users, SLICE_USERS)  # read while a third is written
-            group.append(shard)
-            users += state.shards[shard].users
-        if group:
-            yield await store.wholes(group, view.merchant)
-
-    async with aclosing(ahead(groups())) as read:
-        async for some in read:
-            for averages in some:
-                yield averages
+            yield await anext(read) if state.shards[shard].users else ([], [])
 
 
 def ready_averages(averages: Averages | Regular) -> tuple[Sequence[bytes], Sequence[int]]:

@@ -15,7 +15,7 @@ import redis
 
 from functions.adapters.redis_client import connect_async
 from functions.adapters.redis_regular import Regular
-from functions.adapters.redis_wire import Wire
+from functions.adapters.redis_wire import Wire, leave
 from functions.core.settings import Settings
 
 if TYPE_CHECKING:
@@ -61,31 +61,29 @@ def test_each_of_many_askers_gets_its_own_replies_over_one_connection(valkey: Em
 
 
 def test_hashes_come_as_columns_and_whoever_asks_meanwhile_gets_its_own_replies(valkey: EmbeddedValkey) -> None:
-    """Also where all come in one piece, and where who asked for the hashes has left."""
+    """Also where all come in one piece, and where who asked for the hashes leaves after the first."""
     held = {number: {b"%032d" % user: b"%05d" % number for user in range(2000)} for number in range(3)}
     hashes = [("HGETALL", f"h{number}") for number in held]
+
+    async def every(wire: Wire) -> list[Any]:
+        return [reply for (reply,) in await asyncio.gather(*await wire.ask_each(hashes, 2))]
 
     async def ask() -> tuple[list[Any], list[Any], list[Any]]:
         async with wired(valkey.url) as wire:
             fields = [("HSET", f"h{number}", *chain.from_iterable(each.items())) for number, each in held.items()]
             await wire.ask(fields)  # type: ignore[arg-type]  # bytes go as well
-            together = [
-                asyncio.ensure_future(wire.ask([*hashes, ("ECHO", "a")], arrays=3, elements=2)),
-                asyncio.ensure_future(wire.ask([("ECHO", "b"), ("HLEN", "h0")])),
-                asyncio.ensure_future(wire.ask(hashes, arrays=3, elements=2)),
-            ]
-            columns, echo, objects = await asyncio.gather(*together)
-            leaving = asyncio.ensure_future(wire.ask(hashes, arrays=3, elements=2))
-            await asyncio.sleep(0)
-            leaving.cancel()
-            again = await wire.ask([("ECHO", "c")])
-            assert leaving.cancelled()
-            return columns, objects, [*echo, *again, *(await wire.ask(hashes, arrays=3, elements=2))]
+            echo = wire.ask([("ECHO", "a"), ("HLEN", "h0")])
+            columns, echoed, objects = await asyncio.gather(every(wire), echo, every(wire))
+            asked = await wire.ask_each(hashes, 2)
+            columns += await asked[0]
+            leave(asked)
+            echoed += await wire.ask([("ECHO", "b")])
+            return [*columns, *await every(wire)], objects, echoed
 
-    (*columns, a), objects, (b, users, c, *later) = asyncio.run(ask())
+    columns, objects, echoed = asyncio.run(ask())
 
-    assert (b"a", b"b", 2000, b"c") == (a, b, users, c)
-    for reply, each in zip([*columns, *later], [*held.values()] * 2, strict=True):
+    assert [b"a", 2000, b"b"] == echoed
+    for reply, each in zip(columns, [*held.values(), held[0], *held.values()], strict=True):
         assert isinstance(reply, Regular)
         assert each == dict(zip(*reply.columns(), strict=True))
     assert [*held.values()] == [dict(zip(reply[0::2], reply[1::2], strict=True)) for reply in objects]

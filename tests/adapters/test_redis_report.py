@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from functions.adapters import redis_report
 from functions.adapters.redis_report import ReportStore
+from functions.core.errors import FlyertimeError
 from functions.core.shards import Keys, shard_of
 
 if TYPE_CHECKING:
@@ -153,3 +155,68 @@ def test_a_generation_that_is_replaced_while_it_is_read_leaves_no_gap(
         return found
 
     assert set(USERS) == reading(settings, read)
+
+
+async def every_whole(store: ReportStore, first: int) -> dict[bytes, bytes]:
+    """Return all averages, by way of small shards."""
+    found: dict[bytes, bytes] = {}
+    async for averages in store.wholes(range(4), None, first):
+        found |= zip(*redis_report.by_objects(averages), strict=True)
+    return found
+
+
+@pytest.mark.parametrize("first", [0, 1, 4])
+@pytest.mark.parametrize("digits", [1, 4])
+def test_small_shards_are_read_in_two_trips(
+    settings: Settings, raw_redis: redis.Redis, first: int, digits: int
+) -> None:
+    """Whether their ids have one length or not, and wherever the trips are parted."""
+    users = {b"%0*d" % (digits, number): b"value" for number in range(300)}
+    fill(raw_redis, Keys(settings.namespace), users)
+
+    assert users == reading(settings, lambda store: every_whole(store, first))
+
+
+@pytest.mark.parametrize("first", [0, 1, 4])
+def test_a_generation_that_is_replaced_before_small_shards_are_read_leaves_no_gap(
+    settings: Settings, raw_redis: redis.Redis, first: int
+) -> None:
+    """What has been deleted meanwhile is read of the live one, shard by shard."""
+    old, new = Keys(settings.namespace), Keys(settings.namespace, 1)
+    fill(raw_redis, old, USERS)
+    fill(raw_redis, new, dict.fromkeys(USERS, b"new"))
+
+    async def read(store: ReportStore) -> dict[bytes, bytes]:
+        await store.state()
+        raw_redis.hset(old.layout, "generation", 1)
+        raw_redis.delete(*map(old.averages, range(2)))
+        return await every_whole(store, first)
+
+    found = reading(settings, read)
+
+    assert set(USERS) == set(found)
+    assert {b"new"} == {found[name] for name in USERS if shard_of(name.decode(), 4) < 2}
+
+
+def test_who_leaves_in_the_middle_of_small_shards_takes_nobodys_reply(
+    settings: Settings, raw_redis: redis.Redis
+) -> None:
+    """The next question on the same connection gets its own."""
+    fill(raw_redis, Keys(settings.namespace), USERS)
+
+    async def read(store: ReportStore) -> tuple[int, bytes | None]:
+        async with aclosing(store.wholes(range(4), None, 1)) as shards:
+            await anext(shards)
+        return (await store.state()).users, await store.value_of("user7", None)
+
+    assert (300, b"7") == reading(settings, read)
+
+
+def test_a_store_that_refuses_small_shards_is_said_to(settings: Settings, raw_redis: redis.Redis) -> None:
+    """As it is with any question: the caller knows what to do."""
+    fill(raw_redis, Keys(settings.namespace), USERS)
+    raw_redis.delete(Keys(settings.namespace).averages(2))
+    raw_redis.set(Keys(settings.namespace).averages(2), "no hash")
+
+    with pytest.raises(FlyertimeError, match="WRONGTYPE"):
+        reading(settings, lambda store: every_whole(store, 1))

@@ -163,7 +163,7 @@ HUNDREDTHS_ALONE: Final = f"I{TOTALS.size - 5}x"
 _REFERENCE: Final = f"5xqI{TOTALS.size - 17}x"
 
 
-@lru_cache(8)
+@lru_cache(4)
 def _unpacker(fields: str, count: int) -> struct.Struct:
     """Return what unpacks some fields of so many values at once, for a tenth of the price."""
     return struct.Struct("<" + fields * count)

@@ -21,7 +21,7 @@ demo: setup ## the whole pipeline on made-up events, its report checked
 run: setup $(VENV)/spark.jsa ## the whole pipeline on this machine until Ctrl-C
 	@$(BIN)/flyertime run
 
-test: setup $(VENV)/spark.jsa $(VENV)/httpfs $(VENV)/shillelagh ## all tests
+test: setup $(VENV)/spark.jsa $(VENV)/httpfs $(VENV)/shillelagh $(VENV)/s3_server ## all tests
 	@scripts/ensure-chromium
 	@command -v curl >/dev/null || scripts/apt-install curl curl
 	@command -v strace >/dev/null || scripts/apt-install strace strace || true # without it no power cut is tried

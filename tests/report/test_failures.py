@@ -264,7 +264,7 @@ def test_memory_stays_bounded(
 def test_answers_of_many_kinds_hold_little_together(
     shared: tuple[EmbeddedValkey, FunctionProcess], serve_function: ServeFunction
 ) -> None:
-    """What is kept of all that was asked, and what that has left free, is less than 110 MB above an idle process; 90 to 103 were seen."""
+    """What is kept of all that was asked, and what that has left free, is less than 110 MB above an idle process."""
     server, _ = shared
     settings = Settings(redis_url=server.url, namespace=NAMESPACE, shards=SHARDS)
     paths = ["/", "/?format=csv", "/summary", "/?format=csv&fields=all", "/?limit=50000&sort=-hours", "/?limit=100"]

@@ -193,7 +193,8 @@ def kill_at(
     def kill() -> None:
         members.extend(family(started[0].pid))
         for pid in victims(started[0].pid):
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it may have ended with one that was killed before it
+                os.kill(pid, signal.SIGKILL)
 
     proxy = Proxy(valkey.port, commit, moment, kill)
     environment = environment_of(settings, FLYERTIME_REDIS_URL=f"redis://127.0.0.1:{proxy.port}/0")

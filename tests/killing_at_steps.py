@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import pyarrow as pa
@@ -97,7 +98,8 @@ def kill(pids: Iterable[int]) -> None:
     """Kill processes with SIGKILL and wait until they are gone."""
     pids = list(pids)
     for pid in pids:
-        os.kill(pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it may have ended with one that was killed before it
+            os.kill(pid, signal.SIGKILL)
     wait_for_end_of(pids)
 
 

@@ -7,13 +7,13 @@ cut. That is found out while the reply arrives, record by record; anything else 
 
 from __future__ import annotations
 
-import struct
-from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 import hiredis
 from redis.connection import DefaultParser
 from redis.exceptions import InvalidResponse
+
+from functions.core.report_rows import UNPACKED_BY, unpacker
 
 _SMALL_BYTES: Final = 65_536
 _MOST_BYTES: Final = 128 << 20
@@ -65,21 +65,12 @@ class Regular(NamedTuple):
         record = "".join(
             f"{len(b'$%d' % length) + 2}x{code}2x" for length, code in zip(self.lengths, codes, strict=True)
         )
-        records = self.records + -self.records % _UNPACKED_BY
+        records = self.records + -self.records % UNPACKED_BY
         memory, missing = self.memory, self.start + records * self.record_bytes - len(self.memory)
         if missing > 0:
             memory = memory + bytes(missing)
-        fields = _unpacker(record, records).unpack_from(memory, self.start)
+        fields = unpacker(record, records).unpack_from(memory, self.start)
         return [fields[place : self.records * len(codes) : len(codes)] for place in range(len(codes))]
-
-
-_UNPACKED_BY: Final = 128
-"""As in functions/core/report_rows.py: parts of about the same size need one `struct.Struct`."""
-
-
-@lru_cache(8)
-def _unpacker(record: str, records: int) -> struct.Struct:
-    return struct.Struct("<" + record * records)
 
 
 class ArrivingReplies:

@@ -155,7 +155,7 @@ def is_current(packed: bytes, values: Sequence[bytes]) -> bool:
     return len(packed) == TOTALS.size * len(values) and set(packed[:: TOTALS.size]) == {TOTALS_FORMAT}
 
 
-_UNPACKED_BY: Final = 128
+UNPACKED_BY: Final = 128
 """Values are unpacked by multiples of this, so that parts of shards of about the same size need one `struct.Struct`:
 making it takes as long as using it."""
 HUNDREDTHS_ALONE: Final = f"I{TOTALS.size - 5}x"
@@ -163,16 +163,16 @@ HUNDREDTHS_ALONE: Final = f"I{TOTALS.size - 5}x"
 _REFERENCE: Final = f"5xqI{TOTALS.size - 17}x"
 
 
-@lru_cache(4)
-def _unpacker(fields: str, count: int) -> struct.Struct:
-    """Return what unpacks some fields of so many values at once, for a tenth of the price."""
-    return struct.Struct("<" + fields * count)
+@lru_cache(12)
+def unpacker(fields: str, records: int) -> struct.Struct:
+    """Return what unpacks some fields of so many records at once, for a tenth of the price."""
+    return struct.Struct("<" + fields * records)
 
 
 def _unpacked(fields: str, packed: bytes, count: int) -> tuple[int, ...]:
     """Return some fields of so many values, which joined are the second argument, one value after the other."""
-    more = -count % _UNPACKED_BY
-    numbers = _unpacker(fields, count + more).unpack(packed + bytes(TOTALS.size * more))
+    more = -count % UNPACKED_BY
+    numbers = unpacker(fields, count + more).unpack(packed + bytes(TOTALS.size * more))
     return numbers[: len(numbers) // (count + more) * count]
 
 

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-    from functions.adapters.redis_report import StoreState
+    from functions.adapters.redis_state import StoreState
     from functions.core.read_access import Reader
     from functions.core.report_freshness import Freshness
     from functions.core.settings import Settings

@@ -17,7 +17,8 @@ from functions.core.pseudonyms import is_pseudonym
 from functions.report.reading import SLICE_USERS
 
 if TYPE_CHECKING:
-    from functions.adapters.redis_report import ReportStore, StoreState
+    from functions.adapters.redis_report import ReportStore
+    from functions.adapters.redis_state import StoreState
     from functions.core.pseudonyms import Pseudonyms
     from functions.report.views import View
 

@@ -18,7 +18,8 @@ from functions.core.spans import COMPUTED, TOTALS, TOTALS_FORMAT
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 
-    from functions.adapters.redis_report import Averages, ReportStore, StoreState
+    from functions.adapters.redis_report import Averages, ReportStore
+    from functions.adapters.redis_state import StoreState
     from functions.core.report_query import Filters, Order
     from functions.report.views import View
 

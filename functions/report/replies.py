@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from starlette.responses import Response
 
-    from functions.adapters.redis_report import StoreState
+    from functions.adapters.redis_state import StoreState
     from functions.core.report_freshness import Freshness
 
 Header = tuple[bytes, bytes]

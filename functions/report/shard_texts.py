@@ -24,7 +24,8 @@ from functions.report.reading import SLICE_USERS, ahead, by_shard, cut, in_two_t
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator, Sequence
 
-    from functions.adapters.redis_report import Averages, ReportStore, StoreState
+    from functions.adapters.redis_report import Averages, ReportStore
+    from functions.adapters.redis_state import StoreState
     from functions.core.report_query import TableQuery
     from functions.core.report_texts import TextEncoder
     from functions.report.kernels import Kernels, SortedRows

@@ -12,7 +12,8 @@ from functions.core.report_summary import Summary
 from functions.report.reading import SLICE_USERS
 
 if TYPE_CHECKING:
-    from functions.adapters.redis_report import ReportStore, StoreState
+    from functions.adapters.redis_report import ReportStore
+    from functions.adapters.redis_state import StoreState
     from functions.report.kernels import Kernels
     from functions.report.views import View
 

@@ -23,7 +23,8 @@ from functions.report.reading import first_rows, in_id_order, in_shards
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
 
-    from functions.adapters.redis_report import ReportStore, StoreState
+    from functions.adapters.redis_report import ReportStore
+    from functions.adapters.redis_state import StoreState
     from functions.core.report_columns import Column
     from functions.core.report_freshness import Freshness
     from functions.core.report_query import TableQuery

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from functions.adapters import redis_report
+from functions.adapters import redis_report, redis_state
 from functions.adapters.redis_report import ReportStore
 from functions.core.errors import FlyertimeError
 from functions.core.shards import Keys, shard_of
@@ -92,7 +92,7 @@ def test_recent_books_are_read_once(
     settings: Settings, raw_redis: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Those of each merchant for themselves, and anew when they are not recent any more."""
-    monkeypatch.setattr(redis_report, "RECENT_S", 3600.0)
+    monkeypatch.setattr(redis_state, "RECENT_S", 3600.0)
     fill(raw_redis, Keys(settings.namespace), USERS)
     fill(raw_redis, Keys(settings.namespace), {b"user1": b"x"}, "m")
 
@@ -100,7 +100,7 @@ def test_recent_books_are_read_once(
         states = [await store.recent_state(merchant) for merchant in (None, "m")]
         raw_redis.delete(*(Keys(settings.namespace).averages(shard) for shard in range(4)))
         states.append(await store.recent_state(None))
-        monkeypatch.setattr(redis_report, "RECENT_S", -1.0)
+        monkeypatch.setattr(redis_state, "RECENT_S", -1.0)
         return [state.users for state in (*states, await store.recent_state(None))]
 
     assert [300, 1, 300, 0] == reading(settings, read)

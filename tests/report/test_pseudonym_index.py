@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import httpx2
 import pytest
 
-from functions.adapters.redis_report import ShardState, StoreState
+from functions.adapters.redis_state import ShardState, StoreState
 from functions.core.access import sha256_of
 from functions.core.ledger import ShardLedger
 from functions.core.pseudonyms import Pseudonyms

@@ -51,10 +51,14 @@ class _Taking(asyncio.BufferedProtocol):
         self._streams.connection_lost(exc)
 
     def end(self) -> None:
-        """Give the connection back to the streams."""
+        """Give the connection back to the streams, and let go of the replies.
+
+        uvloop's transport holds on to who last gave it memory to read into, for as long as the connection lives.
+        """
         self._timer.cancel()
         if not self._transport.is_closing():
             self._hand_to(self._streams)
+        del self._replies
 
     def _hand_to(self, protocol: asyncio.BaseProtocol) -> None:
         self._transport.pause_reading()  # a loop chooses its way of reading when that begins

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
+import weakref
 from typing import TYPE_CHECKING, Any
 
+import pytest
 import redis
+import uvloop
 
 from functions.adapters import redis_bulk
 from functions.adapters.redis_client import connect_async
-from functions.adapters.redis_regular import Regular
+from functions.adapters.redis_regular import ArrivingReplies, Regular
 from functions.core.settings import Settings
 
 if TYPE_CHECKING:
@@ -66,6 +70,32 @@ def test_replies_are_whole_and_the_connection_serves_on(make_server: MakeServer)
     assert held == dict(zip(*first.columns(), strict=True)) == dict(zip(*again.columns(), strict=True))
     assert (b"v" * 45, b"v" * 45) == (value, plain)
     assert [[b"a", b"1", b"bc", b"2"]] == uneven
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+def test_a_reply_does_not_outlive_its_use(
+    valkey: EmbeddedValkey, monkeypatch: pytest.MonkeyPatch, run: Callable[[Awaitable[None]], None]
+) -> None:
+    """A connection that waits in the pool for its next question holds nothing of the last reply."""
+    arriving: list[weakref.ref[ArrivingReplies]] = []
+
+    def watched(elements: int) -> ArrivingReplies:
+        replies = ArrivingReplies(elements)
+        arriving.append(weakref.ref(replies))
+        return replies
+
+    async def use() -> None:
+        client = connect_async(Settings(redis_url=valkey.url))
+        try:
+            assert 50_000 == (await redis_bulk.ask(client.connection_pool, COMMANDS, 2))[0].records
+            gc.collect()
+            assert [None] == [replies() for replies in arriving]
+        finally:
+            await client.aclose()
+
+    fill(valkey)
+    monkeypatch.setattr(redis_bulk, "ArrivingReplies", watched)
+    run(use())
 
 
 def test_a_server_that_hangs_is_given_up_in_time(make_server: MakeServer) -> None:

@@ -264,7 +264,7 @@ def test_memory_stays_bounded(
 def test_answers_of_many_kinds_hold_little_together(
     shared: tuple[EmbeddedValkey, FunctionProcess], serve_function: ServeFunction
 ) -> None:
-    """What is kept of all that was asked, and what that has left free, is less than 110 MB above an idle process."""
+    """What is kept of all that was asked, and what that has left free, is less than 100 MB above an idle process."""
     server, _ = shared
     settings = Settings(redis_url=server.url, namespace=NAMESPACE, shards=SHARDS)
     paths = ["/", "/?format=csv", "/summary", "/?format=csv&fields=all", "/?limit=50000&sort=-hours", "/?limit=100"]
@@ -273,7 +273,7 @@ def test_answers_of_many_kinds_hold_little_together(
         for path in [*paths, "/users/x", "/?format=ndjson", "/merchants", "/?sort=user_id", "/?min_sessions=2", *paths]:
             with httpx2.stream("GET", process.url + path, timeout=60, trust_env=False) as answer:
                 assert sum(map(len, answer.iter_raw())) > 0
-        assert settled_mb(process) - idle_mb < 110
+        assert settled_mb(process) - idle_mb < 100
 
 
 def test_a_process_that_nobody_asks_gets_ready_for_many_users(

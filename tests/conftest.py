@@ -92,6 +92,17 @@ def raw_redis(valkey: EmbeddedValkey) -> Iterator[redis.Redis]:
     client.close()
 
 
+@pytest.fixture
+def replicated(make_server: MakeServer) -> Iterator[tuple[EmbeddedValkey, EmbeddedValkey]]:
+    """A server, and one that follows it."""
+    with make_server({"repl-diskless-sync-delay": "0"}) as master, make_server() as replica:
+        with redis.Redis.from_url(replica.url) as client, redis.Redis.from_url(master.url) as there:
+            client.replicaof("127.0.0.1", master.port)
+            while there.execute_command("WAIT", 1, 100) < 1:
+                there.set("following", 1)
+        yield master, replica
+
+
 class FunctionProcess:
     """One function, served as its container serves it."""
 

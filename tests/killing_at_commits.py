@@ -190,13 +190,11 @@ def kill_at(
     started: list[subprocess.Popen[bytes]] = []
     members: list[int] = []
 
-    def kill() -> None:
+    def kill_victims() -> None:
         members.extend(family(started[0].pid))
-        for pid in victims(started[0].pid):
-            with suppress(ProcessLookupError):  # it may have ended with one that was killed before it
-                os.kill(pid, signal.SIGKILL)
+        kill(victims(started[0].pid))
 
-    proxy = Proxy(valkey.port, commit, moment, kill)
+    proxy = Proxy(valkey.port, commit, moment, kill_victims)
     environment = environment_of(settings, FLYERTIME_REDIS_URL=f"redis://127.0.0.1:{proxy.port}/0")
     process = subprocess.Popen(
         command, env=environment, cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -207,6 +205,13 @@ def kill_at(
     assert proxy.reached.is_set()
     wait_for_end_of(members)
     return process
+
+
+def kill(pids: Iterable[int]) -> None:
+    """Kill processes with SIGKILL, and do not wait for their end."""
+    for pid in pids:
+        with suppress(ProcessLookupError):  # it may have ended with one that was killed before it
+            os.kill(pid, signal.SIGKILL)
 
 
 def wait_for_end_of(pids: Iterable[int]) -> None:

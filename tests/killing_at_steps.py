@@ -7,17 +7,15 @@ in the archive's folder shows that it was.
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tests.killing_at_commits import ROOT, environment_of, family, wait_for_end_of
+from tests.killing_at_commits import ROOT, environment_of, family, kill, wait_for_end_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -94,12 +92,10 @@ def run_with_stops(
     return process
 
 
-def kill(pids: Iterable[int]) -> None:
+def kill_and_wait(pids: Iterable[int]) -> None:
     """Kill processes with SIGKILL and wait until they are gone."""
     pids = list(pids)
-    for pid in pids:
-        with suppress(ProcessLookupError):  # it may have ended with one that was killed before it
-            os.kill(pid, signal.SIGKILL)
+    kill(pids)
     wait_for_end_of(pids)
 
 

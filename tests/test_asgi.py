@@ -92,17 +92,22 @@ def test_a_wrong_setting_under_functions_framework_is_a_problem_and_no_traceback
     assert "Traceback" not in log.read_text()
 
 
-def test_an_unknown_target_ends_at_start() -> None:
-    """A container with a wrong target fails at once, and says which targets there are."""
-    result = subprocess.run(
+def imported(**environment: str) -> subprocess.CompletedProcess[str]:
+    """Import what serves the functions in a process with these settings."""
+    return subprocess.run(
         [sys.executable, "-c", "import functions.asgi"],
-        env={**os.environ, "FUNCTION_TARGET": "ingset"},
+        env={**os.environ, **environment},
         cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
+
+
+def test_an_unknown_target_ends_at_start() -> None:
+    """A container with a wrong target fails at once, and says which targets there are."""
+    result = imported(FUNCTION_TARGET="ingset")
 
     assert result.returncode != 0
     assert "FUNCTION_TARGET must be one of ingest, trigger, report" in result.stderr
@@ -110,15 +115,7 @@ def test_an_unknown_target_ends_at_start() -> None:
 
 def test_a_wrong_setting_ends_at_start() -> None:
     """A bad setting is found when the process starts, not at the first request."""
-    result = subprocess.run(
-        [sys.executable, "-c", "import functions.asgi"],
-        env={**os.environ, "FUNCTION_TARGET": "ingest", "FLYERTIME_MAX_BODY_BYTES": "many"},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    result = imported(FUNCTION_TARGET="ingest", FLYERTIME_MAX_BODY_BYTES="many")
 
     assert result.returncode != 0
     assert "FLYERTIME_MAX_BODY_BYTES must be a whole number" in result.stderr

@@ -19,7 +19,7 @@ from redis import exceptions
 from redis.asyncio.client import Pipeline as PlainPipeline
 
 from functions.adapters.redis_slots import Address, common_slot, slot_map_of, slot_of
-from functions.adapters.redis_topology import ATTEMPTS, REDIRECTED, Topology, is_ask, no_node
+from functions.adapters.redis_topology import ATTEMPTS, REDIRECTED, Topology, no_node
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -123,12 +123,8 @@ class AsyncClient(redis.asyncio.Redis):
                     results[place] = (e, None)
                 return results
             for place in left:
-                asked = results[place][0]
                 try:
-                    if is_ask(asked):
-                        node = (Address(asked.host, asked.port), True)
-                    else:
-                        node = (self.topology.node_of(slot_of(commands[place][0])), False)
+                    node = self.topology.goal_of(slot_of(commands[place][0]), results[place][0])
                     by_node.setdefault(node, []).append(place)
                 except redis.RedisError as e:
                     results[place] = (e, None)

@@ -11,7 +11,7 @@ from redis.client import Pipeline as PlainPipeline
 
 from functions.adapters.redis_cluster import Command, address_of
 from functions.adapters.redis_slots import Address, common_slot, slot_map_of, slot_of
-from functions.adapters.redis_topology import ATTEMPTS, REDIRECTED, Topology, is_ask, no_node
+from functions.adapters.redis_topology import ATTEMPTS, REDIRECTED, Topology, no_node
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -90,12 +90,8 @@ class Client(redis.Redis):
             self._ask()
             by_node: dict[tuple[Address, bool], list[int]] = {}
             for place in left:
-                asked = results[place]
                 try:
-                    if is_ask(asked):
-                        node = (Address(asked.host, asked.port), True)
-                    else:
-                        node = (self.topology.node_of(slot_of(commands[place][0])), False)
+                    node = self.topology.goal_of(slot_of(commands[place][0]), results[place])
                     by_node.setdefault(node, []).append(place)
                 except redis.RedisError as e:
                     results[place] = e

@@ -86,6 +86,16 @@ class Topology:
             raise exceptions.ClusterDownError("no node serves this slot")
         return address
 
+    def goal_of(self, slot: int | None, reply: object) -> tuple[Address, bool]:
+        """Return where to send a command that has had this reply, or None yet, and whether to say ASKING first.
+
+        Raises:
+            ClusterDownError: No node serves its slot.
+        """
+        if isinstance(reply, exceptions.AskError) and not isinstance(reply, exceptions.MovedError):
+            return Address(reply.host, reply.port), True  # this one command, while the slot moves there
+        return self.node_of(slot), False
+
     def enter(self, address: Address, timeout_s: float) -> None:
         """Begin a trip to a node; of one that hung, only one trip at a time finds out whether it still does.
 
@@ -121,8 +131,3 @@ def no_node(errors: Iterable[BaseException]) -> Exception:
         if isinstance(error, redis.AuthenticationError | exceptions.ResponseError):
             return error
     return redis.ConnectionError("no node of the cluster answers")
-
-
-def is_ask(reply: object) -> bool:
-    """Tell whether a reply sends this one command to another node, while a slot moves there."""
-    return isinstance(reply, exceptions.AskError) and not isinstance(reply, exceptions.MovedError)

@@ -177,17 +177,6 @@ def test_a_store_that_cannot_sync_is_the_operators_matter(
         assert ["Seen"] == append(settings_for(server, MEMORY), 1)
 
 
-@pytest.fixture
-def replicated(make_server: MakeServer) -> Iterator[tuple[EmbeddedValkey, EmbeddedValkey]]:
-    """A server, and one that follows it."""
-    with make_server({"repl-diskless-sync-delay": "0"}) as master, make_server() as replica:
-        with redis.Redis.from_url(replica.url) as client, redis.Redis.from_url(master.url) as there:
-            client.replicaof("127.0.0.1", master.port)
-            while there.execute_command("WAIT", 1, 100) < 1:
-                there.set("following", 1)
-        yield master, replica
-
-
 def test_replicas_must_have_an_event_first(replicated: tuple[EmbeddedValkey, EmbeddedValkey]) -> None:
     """While the replica hangs an event and its repeat are to be sent again; then it has them, once."""
     master, replica = replicated

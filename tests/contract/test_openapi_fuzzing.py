@@ -10,17 +10,10 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 from schemathesis import GenerationMode
-from schemathesis.checks import not_a_server_error
-from schemathesis.specs.openapi.checks import (
-    content_type_conformance,
-    response_headers_conformance,
-    response_schema_conformance,
-    status_code_conformance,
-    unsupported_method,
-)
 
 from functions.core.access import AccessKey, sha256_of
 from functions.core.settings import Settings
+from tests.openapi_checks import CHECKS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,14 +23,6 @@ if TYPE_CHECKING:
 
 TOKEN = "ftw_fuzzing-0123456789abcdef"
 SENTINEL = "never-to-be-seen-again"
-CHECKS: list[Any] = [
-    not_a_server_error,
-    status_code_conformance,
-    content_type_conformance,
-    response_headers_conformance,
-    response_schema_conformance,
-    unsupported_method,
-]
 OPERATIONS = {
     ("POST", "/"): 150,
     ("OPTIONS", "/"): 20,

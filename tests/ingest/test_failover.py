@@ -14,7 +14,7 @@ import redis
 from functions.core.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from functions.local.valkey import EmbeddedValkey
     from tests.conftest import FunctionProcess, MakeServer, ServeFunction
@@ -57,22 +57,11 @@ def batch(structured: Any, app_event: Any) -> Callable[[str], list[dict[str, Any
     return lambda name: [structured(f"{name}-{i}", data=app_event(user_id=f"u{i}")) for i in range(10)]
 
 
-@pytest.fixture
-def pair(make_server: MakeServer) -> Iterator[tuple[EmbeddedValkey, EmbeddedValkey]]:
-    """A server, and one that follows it."""
-    with make_server({"repl-diskless-sync-delay": "0"}) as master, make_server() as replica:
-        with redis.Redis.from_url(replica.url) as client, redis.Redis.from_url(master.url) as there:
-            client.replicaof("127.0.0.1", master.port)
-            while there.execute_command("WAIT", 1, 100) < 1:
-                there.set("following", 1)
-        yield master, replica
-
-
 def test_a_replica_takes_no_events_until_it_is_promoted(
-    pair: tuple[EmbeddedValkey, EmbeddedValkey], serve_function: ServeFunction, batch: Any
+    replicated: tuple[EmbeddedValkey, EmbeddedValkey], serve_function: ServeFunction, batch: Any
 ) -> None:
     """READONLY is a retry; after REPLICAOF NO ONE the same process writes, and knows what the master had taken."""
-    master, replica = pair
+    master, replica = replicated
     durable = {"FLYERTIME_DURABILITY": "replicas", **QUICK, "FLYERTIME_DURABILITY_TIMEOUT_S": "10"}
     with serve_function("ingest", Settings(redis_url=master.url, shards=4), **durable) as first:
         assert 10 == post_until_taken(first, batch("before"))["accepted"]
@@ -92,10 +81,10 @@ def test_a_replica_takes_no_events_until_it_is_promoted(
 
 
 def test_a_master_that_becomes_a_replica_says_so_to_old_connections(
-    pair: tuple[EmbeddedValkey, EmbeddedValkey], serve_function: ServeFunction, batch: Any
+    replicated: tuple[EmbeddedValkey, EmbeddedValkey], serve_function: ServeFunction, batch: Any
 ) -> None:
     """Connections stay open in a planned failover: each write is a retry until the roles are back."""
-    master, other = pair
+    master, other = replicated
     with serve_function("ingest", Settings(redis_url=master.url, shards=4), **QUICK) as process:
         assert 10 == post_until_taken(process, batch("before"))["accepted"]
         with redis.Redis.from_url(master.url) as client, redis.Redis.from_url(other.url) as there:

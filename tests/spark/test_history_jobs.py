@@ -23,7 +23,7 @@ from spark.keeping import needed_archive, sweep
 from spark.verifying import verify_shard
 from tests.fold_in_process import fold
 from tests.killing_at_commits import ROOT, environment_of, family, kill_at, python_workers
-from tests.killing_at_steps import FILE_STEPS, Stop, kill, run_with_stops
+from tests.killing_at_steps import FILE_STEPS, Stop, kill_and_wait, run_with_stops
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -161,7 +161,7 @@ def test_a_backfill_killed_while_it_writes_to_the_archive_counts_once(
     """Its worker at each step of a file, in one run that succeeds; its driver, which is started again."""
 
     def act(_: Stop, job: int, worker: int) -> None:
-        kill([worker if victim == "Python worker" else job])
+        kill_and_wait([worker if victim == "Python worker" else job])
 
     more = {"FLYERTIME_SPARK_MASTER": "local[2,20]", "FLYERTIME_ROUND_EVENTS": "10"}
     process = run_with_stops(backfill(tmp_path), kept, [Stop(step, 2) for step in steps], act, **more)

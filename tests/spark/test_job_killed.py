@@ -21,7 +21,7 @@ from spark.keeping import needed_archive, sweep
 from tests.books import check_books
 from tests.fold_in_process import fold
 from tests.killing_at_commits import family, jvms
-from tests.killing_at_steps import FILE_STEPS, STEPS, Stop, file_steps_of, kill, run_with_stops
+from tests.killing_at_steps import FILE_STEPS, STEPS, Stop, file_steps_of, kill_and_wait, run_with_stops
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -134,7 +134,7 @@ def test_a_job_whose_part_is_killed_at_each_step_loses_and_doubles_nothing(
         if victim == "store":
             server.kill()
         else:
-            kill([job] if victim == "driver" else family(job) if STEPS.index(stop.step) % 2 else jvms(job))
+            kill_and_wait([job] if victim == "driver" else family(job) if STEPS.index(stop.step) % 2 else jvms(job))
 
     sent = 0
     for step in STEPS if victim in {"driver", "store"} else STEPS[:-1]:  # by the last one the JVM has ended
@@ -168,7 +168,7 @@ def test_a_python_worker_killed_at_each_step_of_a_run_is_replaced_each_time(
 
     def act(stop: Stop, _: int, worker: int) -> None:
         folder.check_at(stop.step)
-        kill([worker])
+        kill_and_wait([worker])
         folded.append(check_books(kept, EVENTS)[0])  # the next worker waits at its first step
         folder.left()
 

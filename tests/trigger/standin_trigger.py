@@ -17,8 +17,9 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import uvicorn
 
 from functions.adapters import spark_local
-from functions.adapters.redis_shard import Change, ShardStore
+from functions.adapters.redis_shard import ShardStore
 from functions.core.settings import parse
+from tests.trigger.folding_without_spark import fold_pending
 
 CONTROL = ".standin"
 
@@ -39,19 +40,7 @@ def work(run: str) -> int:
     if (control / "fail").exists():
         sys.stderr.write((control / "fail").read_text())
         return 1
-    for ledger in ledgers:
-        if ledger.newest_id is not None:
-            store.commit(
-                Change(
-                    shard=ledger.shard,
-                    commits=ledger.commits,
-                    folded_to=ledger.newest_id,
-                    events=ledger.pending,
-                    report_changes=False,
-                    spans={},
-                    averages={},
-                )
-            )
+    fold_pending(store, ledgers)
     store.close()
     return 0
 

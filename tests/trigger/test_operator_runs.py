@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from functions.adapters.redis_shard import Change, ShardStore
+from functions.adapters.redis_shard import ShardStore
+from tests.trigger.folding_without_spark import fold_pending
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,20 +43,7 @@ def fold(settings: Settings) -> Callable[[], None]:
 
     def commit() -> None:
         store = ShardStore(settings)
-        for shard in range(store.shards()):
-            ledger = store.ledger(shard)
-            if ledger.newest_id is not None:
-                store.commit(
-                    Change(
-                        shard=shard,
-                        commits=ledger.commits,
-                        folded_to=ledger.newest_id,
-                        events=ledger.pending,
-                        report_changes=False,
-                        spans={},
-                        averages={},
-                    )
-                )
+        fold_pending(store, [store.ledger(shard) for shard in range(store.shards())])
         store.close()
 
     return commit

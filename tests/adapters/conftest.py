@@ -1,4 +1,4 @@
-"""What asks for a store gets both: one server, and a Redis Cluster of three."""
+"""What asks for a store gets both: one server, and a Redis Cluster of three; runs on this machine get a folder."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis
 
+from functions.adapters.spark_local import stop_runs
 from functions.core.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 _numbers = itertools.count()
 
@@ -31,3 +33,11 @@ def raw_redis(settings: Settings) -> Iterator[redis.Redis]:
     client: Any = redis.RedisCluster.from_url(first) if others else redis.Redis.from_url(first)
     yield client
     client.close()
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Iterator[Settings]:
+    """Settings with a folder of the test's own; whatever still runs in it at the end is ended."""
+    runs_dir = tmp_path / "runs"
+    yield Settings(local_runs_dir=str(runs_dir))
+    stop_runs(runs_dir, 2)

@@ -16,6 +16,7 @@ from functions.adapters.redis_store import Appended, RedisStore, ShardBatch
 from functions.core.events import Event
 from functions.core.packing import pack_events
 from functions.core.report import rows_of
+from functions.core.settings import Settings
 from functions.core.shards import shard_of
 from functions.core.spans import average_hours, spans_of, totals_of
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from pyspark.sql import SparkSession
 
-    from functions.core.settings import Settings
+    from functions.local.valkey import EmbeddedValkey
 
 USERS = ["", "u", "v", "ü", "e\u0301", "😀", "nul\0", "a b"]
 FLYERS = ["", "f", "F", "ƒ", None]
@@ -36,6 +37,7 @@ MOMENTS_US = st.one_of(
     st.integers(0, 1000).map(lambda halves: halves * 18_000_000),  # so that averages fall on .005
     st.integers(-(10**14), 4 * 10**15),
 )
+_counter = iter(range(10**9))
 
 
 @st.composite
@@ -110,6 +112,12 @@ def read_report() -> Callable[[Settings], dict[str, float]]:
 def plain_report() -> Callable[[Iterable[Event]], dict[str, float]]:
     """Return what computes the report in plain Python."""
     return expected_report
+
+
+@pytest.fixture
+def fresh(valkey: EmbeddedValkey) -> Callable[[], Settings]:
+    """Return what gives settings of a new pipeline of two shards; each example of a property needs one."""
+    return lambda: Settings(redis_url=valkey.url, namespace=f"fold{next(_counter)}", shards=2)
 
 
 @pytest.fixture(scope="session")

@@ -8,99 +8,22 @@ import os
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import httpx2
-import pytest
 from click.testing import CliRunner
 
-from functions.adapters.redis_shard import ShardStore
 from functions.cli import main
 from functions.core.access import AccessKey, sha256_of
-from functions.core.packing import unpack_events
-from functions.core.settings import Settings
+from tests.quarantine_by_hand.rejected import BAD, DATA, event, listed, post, users
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
+    from collections.abc import Callable
 
-    import redis
     from click.testing import Result
 
+    from functions.core.settings import Settings
     from tests.conftest import FunctionProcess, ServeFunction
-
-DATA = {"timestamp": "2026-03-02T08:00:00Z", "user_id": "u", "event": "flyer_open", "flyer_id": "f", "merchant_id": "m"}
-BAD = {**DATA, "user_id": None}
-TOKEN = "ftw_phones-0123456789abcdef"
-
-
-@pytest.fixture
-def keyed(settings: Settings) -> Settings:
-    """Settings with a write key."""
-    line = AccessKey("phones", sha256_of(TOKEN)).line
-    return Settings(redis_url=settings.redis_url, namespace=settings.namespace, shards=4, write_keys=line)
-
-
-@pytest.fixture
-def ingest(serve_function: ServeFunction, keyed: Settings) -> Iterator[FunctionProcess]:
-    """A running ingest that asks for a key."""
-    with serve_function("ingest", keyed) as process:
-        yield process
-
-
-@pytest.fixture
-def environment(keyed: Settings, ingest: FunctionProcess) -> dict[str, str]:
-    """What an operator has in their environment."""
-    return {
-        "FLYERTIME_REDIS_URL": keyed.redis_url,
-        "FLYERTIME_NAMESPACE": keyed.namespace,
-        "FLYERTIME_SHARDS": str(keyed.shards),
-        "FLYERTIME_INGEST_URL": ingest.url,
-        "FLYERTIME_KEY": TOKEN,
-    }
-
-
-@pytest.fixture
-def run(environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
-    """Return what runs `flyertime quarantine`."""
-    monkeypatch.chdir(tmp_path)
-    return lambda *arguments, **more: CliRunner().invoke(main, ["quarantine", *arguments], env=environment, **more)
-
-
-def event(event_id: str, data: Any, **more: Any) -> dict[str, Any]:
-    """Return a CloudEvent."""
-    return {"specversion": "1.0", "id": event_id, "source": "/phone", "type": "t", "data": data, **more}
-
-
-def post(ingest: FunctionProcess, body: object, path: str = "/", **headers: str) -> list[dict[str, Any]]:
-    """Post a batch or an array and return what is said of each event."""
-    kind = "cloudevents-batch+json" if path == "/" else "json"
-    all_headers = {"content-type": f"application/{kind}", "authorization": f"Bearer {TOKEN}", **headers}
-    reply = httpx2.post(
-        ingest.url + path, content=json.dumps(body), headers=all_headers, timeout=20, trust_env=False
-    ).json()
-    return list(reply["events"]) if isinstance(reply, dict) else []
-
-
-def users(settings: Settings) -> list[str]:
-    """Return the users of all events in the log."""
-    store = ShardStore(settings)
-    try:
-        return sorted(
-            event.user_id
-            for shard in range(4)
-            for _, entry in store.log(shard, "0-0", "+")
-            for event in unpack_events(entry)
-        )
-    finally:
-        store.close()
-
-
-def listed(run: Callable[..., Result], *arguments: str) -> list[dict[str, Any]]:
-    """Return what the list has."""
-    result = run("list", "--json", *arguments)
-    assert 0 == result.exit_code, result.output
-    return [json.loads(line) for line in result.stdout.splitlines()]
 
 
 def test_an_event_is_corrected_and_sent_again_and_counts_once(
@@ -278,79 +201,6 @@ def test_any_fault_can_be_corrected(ingest: FunctionProcess, keyed: Settings, ru
     assert ["bad name", "edited", "from a file", "no id", "whole", "whole"] == users(keyed)
 
 
-def test_a_list_can_be_narrowed(ingest: FunctionProcess, run: Callable[..., Result]) -> None:
-    """By code, source, key, time and whether it was corrected; what cannot be understood says so."""
-    post(ingest, [event("1", BAD), event("2", {**DATA, "timestamp": "x"}, source="/till/7"), event("3", {})])
-    run("fix", listed(run)[0]["id"], "--set", "/user_id=ann")
-
-    for arguments, ids in (
-        ([], ["1", "2", "3"]),
-        (["--code", "missing"], ["3"]),
-        (["--source", "/till"], ["2"]),
-        (["--key-name", "phones"], ["1", "2", "3"]),
-        (["--key-name", "other"], []),
-        (["--since", "1h"], ["1", "2", "3"]),
-        (["--since", "2999-01-01T00:00:00Z"], []),
-        (["--fixed"], ["1"]),
-        (["--not-fixed", "--code", "bad_timestamp"], ["2"]),
-    ):
-        assert ids == [entry["event_id"] for entry in listed(run, *arguments)]
-    short = run("list", "--limit", "1").stdout
-    assert "and 2 more" in short
-    assert "no such event" in run("list", "--code", "none").stdout
-    assert "90s, 15m, 2h, 3d" in run("list", "--since", "yesterday").stderr
-
-
-def test_the_list_says_what_the_caps_are_and_what_they_cost(
-    serve_function: ServeFunction, keyed: Settings, run: Callable[..., Result]
-) -> None:
-    """Nothing is lost in silence."""
-    before = run("list").stdout
-    with serve_function("ingest", keyed, FLYERTIME_QUARANTINE_MAX_EVENTS="10") as ingest:
-        post(ingest, [event(str(number), {"n": number}) for number in range(17)])
-    after = run("list").stdout
-
-    assert "at most 10,000 events and 33.6 MB, each for 30 days" in before
-    assert "lost" not in before
-    assert "now: 10, 0 of them corrected" in after
-    assert "ever: 17 kept, 0 redriven, 0 discarded, 0 erased, 0 expired" in after
-    assert "lost to the caps: 0 pushed out by newer ones, 7 by newer ones of their own key" in after
-
-
-def test_the_status_says_that_there_are_some(
-    ingest: FunctionProcess, environment: dict[str, str], run: Callable[..., Result]
-) -> None:
-    """Where nobody asks for them; and nothing where there are none."""
-    assert "quarantine" not in CliRunner().invoke(main, ["status"], env=environment).stdout
-    post(ingest, [event("1", BAD)])
-    assert "quarantine: 1 rejected events" in CliRunner().invoke(main, ["status"], env=environment).stdout
-    assert 0 == run("discard", "--all", "--yes").exit_code
-
-
-def test_what_is_gone_is_told(run: Callable[..., Result]) -> None:
-    """An id that names nothing, in every command."""
-    for arguments in (
-        ["show", "1-1"],
-        ["fix", "1-1", "--set", "/a=b"],
-        ["redrive", "1-1"],
-        ["discard", "1-1", "--yes"],
-    ):
-        result = run(*arguments)
-        assert (2, True) == (result.exit_code, "there is no 1-1 in the quarantine" in result.stderr), arguments
-
-
-def test_events_can_be_thrown_away(ingest: FunctionProcess, run: Callable[..., Result]) -> None:
-    """After a question; chosen ones or, when told so, all."""
-    post(ingest, [event("1", BAD), event("2", {}), event("3", BAD)])
-
-    assert 2 == run("discard", "--yes").exit_code
-    assert 1 == run("discard", "--code", "missing", input="n\n").exit_code
-    assert "1 thrown away" in run("discard", "--code", "missing", input="y\n").stdout
-    assert ["1", "3"] == [entry["event_id"] for entry in listed(run)]
-    assert "2 thrown away" in run("discard", "--all", "--yes").stdout
-    assert [] == listed(run)
-
-
 def test_a_redrive_that_is_not_let_in_says_so_and_keeps_everything(
     ingest: FunctionProcess, run: Callable[..., Result]
 ) -> None:
@@ -398,14 +248,3 @@ def test_what_ingest_still_rejects_stays_and_is_not_kept_twice(
     assert (1, "1 rejected") == (redriven.exit_code, redriven.stdout.splitlines()[0])
     assert "/user_id at most 8 bytes" in redriven.stderr
     assert 1 == len(listed(run))
-
-
-def test_a_store_that_was_filled_by_hand_is_listed_in_full(
-    ingest: FunctionProcess, run: Callable[..., Result], raw_redis: redis.Redis, keyed: Settings
-) -> None:
-    """More than a page: everything is there once, in order."""
-    for start in range(0, 900, 300):
-        post(ingest, [event(str(number), {"n": number}) for number in range(start, start + 300)])
-
-    assert [str(number) for number in range(900)] == [entry["event_id"] for entry in listed(run)]
-    assert 900 == raw_redis.xlen(f"{{{keyed.namespace}}}:quarantine")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
@@ -248,16 +249,21 @@ def test_a_reader_may_wait_for_what_is_pending(
 
     soon = {"FLYERTIME_READER_FLUSH_INTERVAL_S": "0"}
     hasty = {**soon, "FLYERTIME_MAX_WAIT_S": "1"}
-    with serve_function("report", report_settings, **hasty) as process:
-        capped = httpx2.get(process.url, headers={"prefer": "wait=20"}, timeout=10, trust_env=False)
-        with httpx2.Client(base_url=process.url, trust_env=False) as client:
-            event = ask(client, {}, prefer="wait=20")
-            endless = client.get("/", headers=[("prefer", "respond-async"), ("prefer", f"wait={10**12}")])
-            paths = ("/users/nobody", "/merchants/nobody", "/merchants/nobody/summary")
-            nobody = [client.get(path, headers={"prefer": "wait=20"}) for path in paths]
-            nobody.append(ask(client, {"merchant_id": "nobody"}, prefer="wait=20"))
+    with (
+        serve_function("report", report_settings, **hasty) as process,
+        httpx2.Client(base_url=process.url, timeout=10, trust_env=False) as client,
+        ThreadPoolExecutor(7) as pool,  # all at once: each waits for a second
+    ):
+        capped = pool.submit(client.get, "/", headers={"prefer": "wait=20"})
+        event = pool.submit(ask, client, {}, prefer="wait=20")
+        endless_headers = [("prefer", "respond-async"), ("prefer", f"wait={10**12}")]
+        endless = pool.submit(client.get, "/", headers=endless_headers)
+        paths = ("/users/nobody", "/merchants/nobody", "/merchants/nobody/summary")
+        asked = [pool.submit(client.get, path, headers={"prefer": "wait=20"}) for path in paths]
+        asked.append(pool.submit(ask, client, {"merchant_id": "nobody"}, prefer="wait=20"))
+        nobody = [each.result() for each in asked]
     assert [404] * 4 == [answer.status_code for answer in nobody]
-    for answer in (capped, event, endless, *nobody):
+    for answer in (capped.result(), event.result(), endless.result(), *nobody):
         told = (answer.headers["preference-applied"], answer.headers["flyertime-folded"])
         assert ("wait=1", "false") == told, "no longer than the setting allows"
     with Sink() as sink, serve_function("report", report_settings, K_SINK=sink.url, **soon) as process:

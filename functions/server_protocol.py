@@ -36,15 +36,16 @@ class GatheringTransport:
         """Write with the others of this turn."""
         if data:
             if not self._parts:
-                self._loop.call_soon(self._flush)
+                self._loop.call_soon(self.flush)
             self._parts.append(data)
 
     def close(self) -> None:
         """Write what is left, and close."""
-        self._flush()
+        self.flush()
         self._transport.close()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Write what is left."""
         if self._parts:
             data = b"".join(self._parts)
             self._parts.clear()
@@ -71,7 +72,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Take a connection; its first request has to come in time."""
-        super().connection_made(cast("asyncio.Transport", GatheringTransport(transport, self.loop)))
+        self._gathering = GatheringTransport(transport, self.loop)
+        super().connection_made(cast("asyncio.Transport", self._gathering))
         self._bytes_beside_body = 0  # of a head, of chunk sizes or of trailers: since the last that was complete
         self._in_head = self._in_body = False
         self._head_refused = False
@@ -142,6 +144,11 @@ class BoundedProtocol(HttpToolsProtocol):
             self._stop_timer()
         self.scope[ARRIVED] = True  # type: ignore[typeddict-unknown-key]  # ASGI lets servers add
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Send what is left of a reply, whose end has been written."""
+        self._gathering.flush()
+        super().on_response_complete()
 
     def _hand_on_parts(self) -> None:
         piece = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)

@@ -11,15 +11,15 @@ from redis.exceptions import MovedError
 from functions.adapters import metrics
 from functions.adapters.redis_client import translated_errors
 from functions.adapters.redis_regular import Regular
-from functions.adapters.redis_state import StateStore
+from functions.adapters.redis_value import ValueStore
 from functions.adapters.redis_wire import leave
-from functions.core import shards as sharding
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 
     from functions.adapters.redis_cluster import AsyncClient
     from functions.adapters.redis_state import Command
+    from functions.core import shards as sharding
     from functions.core.settings import Settings
 
 Averages: TypeAlias = tuple[list[bytes], list[bytes]]
@@ -30,23 +30,13 @@ BLOCK_USERS: Final = 100_000
 SCAN_USERS: Final = 5_000
 
 
-class ReportStore(StateStore):
+class ReportStore(ValueStore):
     """All that the report asks of Redis."""
 
     def __init__(self, settings: Settings, client: AsyncClient | None = None) -> None:
         super().__init__(settings, client)
         self.when_read: Callable[[int], None] = lambda _: None
         """Is told how many users' averages were read."""
-
-    @metrics.timed_trip("report_user")
-    async def value_of(self, user_id: str, merchant: str | None) -> bytes | None:
-        """Return a user's value; None: there is none."""
-        replies = await self._of_live(
-            lambda keys, shards: [("HGET", keys.averages(sharding.shard_of(user_id, shards), merchant), user_id)],
-            self._ask,
-        )
-        value: bytes | None = replies[0]
-        return value
 
     @metrics.timed_trip("report_shard")
     async def _whole(self, shard: int, merchant: str | None) -> Averages | Regular:

@@ -94,12 +94,10 @@ class StateStore(RedisStore):
         await self._wire.close()
         await super().close()
 
-    async def recent_state(self, merchant: str | None) -> StoreState:
-        """Return how the shards stood `RECENT_S` ago or later."""
+    def _recently(self, merchant: str | None) -> StoreState | None:
+        """Return how the shards stood `RECENT_S` ago or later; None where that is not known."""
         known = self._recent.get(merchant)
-        if known is None or time.monotonic() - known.asked_s > RECENT_S:
-            return await self.state(merchant)
-        return known.state
+        return None if known is None or time.monotonic() - known.asked_s > RECENT_S else known.state
 
     @metrics.timed_trip("report_state")
     async def state(self, merchant: str | None = None, *, merchants: bool = False) -> StoreState:
@@ -109,49 +107,61 @@ class StateStore(RedisStore):
             merchant: Whose averages are asked for; None: those of all merchants together.
             merchants: Whether the list of merchants is wanted too.
         """
+        return (await self._state_and(merchant, merchants=merchants))[0]
+
+    async def _state_and(
+        self,
+        merchant: str | None,
+        commands_of: Callable[[sharding.Keys, int], list[Command]] = lambda *_: [],
+        *,
+        merchants: bool = False,
+    ) -> tuple[StoreState, list[Any]]:
+        """Return how the shards stand, and the replies to what is asked after that in the same trip."""
         asked_s = time.monotonic()
         shards = await self.shards()
         while True:
             keys = self.keys
+            versions: list[Command] = [("HGETALL", keys.versions(shard)) for shard in range(shards * merchants)]
+            further = commands_of(keys, shards)
             with translated_errors():
                 try:
-                    held, (last_run, *rest, live) = await self._state_trip(keys, shards, merchant, merchants=merchants)
+                    held, replies = await self._state_trip(keys, shards, merchant, [*versions, *further])
                 except NoScriptError:  # the store was restarted, or is new
                     await self._redis.on_each_node("SCRIPT LOAD", _STATE.text)
                     continue
+                last_run, *rest, live = replies
                 if self._redis.topology.on:  # the nodes of a cluster answer in no order
                     live = await self._redis.hget(keys.layout, "generation")
             if (generation := int(live or 0)) == keys.generation:
                 break
             self.keys = sharding.Keys(self._settings.namespace, generation)
             shards = await self.shards_now()
-        read = (held, last_run, rest, generation, await self.pipeline())
+        told, rest = rest[: len(versions)], rest[len(versions) :]
+        read = (held, last_run, told, generation, await self.pipeline())
         known = self._recent.get(merchant)
         if known is not None and known.read == read:
             known.asked_s = asked_s
-            return known.state
+            return known.state, rest
         state = StoreState(
             shards=tuple(_shard_state(shard, reply, merchant) for shard, reply in enumerate(held)),
             last_run=_texts(last_run[0][1]) if last_run else None,
             pipeline=await self.pipeline(),
             generation=generation,
-            merchants=tuple({name: int(version) for name, version in _texts(versions).items()} for versions in rest),
+            merchants=tuple({name: int(version) for name, version in _texts(some).items()} for some in told),
         )
         if len(self._recent) >= _MOST_RECENT:
             self._recent.clear()
         self._recent[merchant] = _Recent(asked_s, read, state)
-        return state
+        return state, rest
 
     async def _state_trip(
-        self, keys: sharding.Keys, shards: int, merchant: str | None, *, merchants: bool
+        self, keys: sharding.Keys, shards: int, merchant: str | None, further: Sequence[Command]
     ) -> tuple[list[Any], list[Any]]:
-        """Return how each shard stands, and the replies to what is asked beside it."""
+        """Return how each shard stands, and further replies: of the last run, what else is asked, what is live."""
         names = _names(keys, shards, merchant)
-        beside: list[Command] = [("XREVRANGE", keys.runs, "+", "-", "COUNT", 1)]
-        if merchants:
-            beside += [("HGETALL", keys.versions(shard)) for shard in range(shards)]
+        beside: list[Command] = [("XREVRANGE", keys.runs, "+", "-", "COUNT", 1), *further]
         beside.append(("HGET", keys.layout, "generation"))  # last: it is deleted only after another one is live
-        ask = self._ask_for_much if merchants else self._ask
+        ask = self._ask if len(further) <= 1 else self._ask_for_much
         if not self._redis.is_cluster:
             with suppress(ClusterCrossSlotError):
                 together: Command = ("EVALSHA", _STATE.sha, 4 * shards, *chain.from_iterable(names), merchant or "")

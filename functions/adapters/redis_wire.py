@@ -154,6 +154,14 @@ class Wire:
         line = await self._open_line()
         return await line.ask(_packed(commands), len(commands))
 
+    def ask_soon(self, commands: Sequence[tuple[str | int, ...]]) -> asyncio.Future[list[Any]] | None:
+        """Send commands at once, and return what will have the replies as `ask` does; None where not connected.
+
+        `leave` it where it is not waited for.
+        """
+        line = self._line
+        return line.ask(_packed(commands), len(commands)) if line is not None and line.is_open else None
+
     async def ask_each(
         self, commands: Sequence[tuple[str | int, ...]], elements: int
     ) -> list[asyncio.Future[list[Any]]]:

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from functions.adapters.redis_state import StoreState
+    from functions.adapters.redis_value import AskedValue
     from functions.core.read_access import Reader
     from functions.core.report_freshness import Freshness
     from functions.core.settings import Settings
@@ -84,6 +85,8 @@ class Asked:
         self._replies = Replies(request.method, condition, self._coding, self.format.media_type, stall_s)
         self.waited: dict[str, str] = {}
         """What the reply says of having waited."""
+        self.early: AskedValue | None = None
+        """What was asked for ahead."""
         self.standing: Standing
 
     @property
@@ -193,11 +196,19 @@ class ReportHandler:
         # Who asks comes first: a stranger learns nothing of what there is, or of what may be asked.
         reader = await self._gate.admit(headers.get("authorization"), _key_of(pairs))
         view = self._views.of(reader, parts.get("merchant_id"))
-        parameters = parameters_of(pairs, route.parameters)
-        asked = Asked(request, headers, path, route, parts, parameters, view, self._settings.reader_stall_s)
-        if "prefer" in headers:
-            asked.waited = await self._waiting.wait(headers)
-        return await self._answers[route.answer](asked)
+        early: AskedValue | None = None
+        if route.answer is Answer.USER and view.pseudonyms is None and "prefer" not in headers:
+            early = self._store.ask_for_value(parts["user_id"], view.merchant)  # which works while we look at the rest
+        try:
+            parameters = parameters_of(pairs, route.parameters)
+            asked = Asked(request, headers, path, route, parts, parameters, view, self._settings.reader_stall_s)
+            asked.early = early
+            if "prefer" in headers:
+                asked.waited = await self._waiting.wait(headers)
+            return await self._answers[route.answer](asked)
+        finally:
+            if early is not None:
+                early.leave()
 
     async def _admitted(self, request: Request, pairs: Sequence[tuple[str, str]]) -> Reader:
         return await self._gate.admit(request.headers.get("authorization"), _key_of(pairs))
@@ -233,11 +244,10 @@ class ReportHandler:
         )
         return Response(event, headers={**web.NO_STORE, **fresh.headers(), **waited, **headers})
 
-    async def _read_state(self, asked: Asked, *, merchants: bool = False, recently: bool = False) -> None:
-        if recently:
-            state = await self._store.recent_state(asked.view.merchant)
-        else:
-            state = await self._store.state(asked.view.merchant, merchants=merchants)
+    async def _read_state(self, asked: Asked, *, merchants: bool = False) -> None:
+        self._stand(asked, await self._store.state(asked.view.merchant, merchants=merchants))
+
+    def _stand(self, asked: Asked, state: StoreState) -> None:
         asked.standing = self._standing_of(state, asked.view)
         self._kernels.prepare(asked.standing.users)
         _check_merchant(asked.view, asked.standing, asked.waited)
@@ -292,13 +302,18 @@ class ReportHandler:
         return await asked.sent(body, asked.tag_of(body))
 
     async def _value_of_user(self, asked: Asked, user_id: str) -> bytes | None:
-        if asked.view.pseudonyms is None:
-            # Of this answer only the headers hang on the books, and those of just before promise less, never more.
-            await self._read_state(asked, recently=not asked.waited)
-            return await self._store.value_of(user_id, asked.view.merchant)
-        await self._read_state(asked)
-        found = await self._pseudonyms.user_of(user_id, asked.state, asked.view)
-        return None if found is None else await self._store.value_of(found, asked.view.merchant)
+        merchant = asked.view.merchant
+        if asked.view.pseudonyms is not None:
+            await self._read_state(asked)
+            found = await self._pseudonyms.user_of(user_id, asked.state, asked.view)
+            return None if found is None else await self._store.value_of(found, merchant)
+        # Of this answer only the headers hang on the books, and those of before promise less, never more.
+        if asked.early is not None:
+            self._stand(asked, asked.early.state)
+            return await self._store.value_of(user_id, merchant, asked.early)
+        state, value = await self._store.state_and_value(user_id, merchant)
+        self._stand(asked, state)
+        return value
 
     async def _merchants(self, asked: Asked) -> Response:
         await self._read_state(asked, merchants=True)

@@ -7,6 +7,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import redis
 
 from functions.adapters import redis_report, redis_state
 from functions.adapters.redis_report import ReportStore
@@ -16,8 +17,7 @@ from functions.core.shards import Keys, shard_of
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    import redis
-
+    from functions.adapters.redis_value import AskedValue
     from functions.core.settings import Settings
 
 USERS = {f"user{number}".encode(): b"%d" % number for number in range(300)}
@@ -45,6 +45,13 @@ def fill(raw_redis: redis.Redis, keys: Keys, users: dict[bytes, bytes], merchant
         raw_redis.hset(keys.ledger(shard), "version", 100 + shard)
         if merchant is not None:
             raw_redis.hset(keys.versions(shard), merchant, 200 + shard)
+
+
+def asked_ahead(raw_redis: redis.Redis, store: ReportStore, user_id: str, merchant: str | None) -> AskedValue | None:
+    """Return what was asked for ahead: nothing on a cluster, where each question goes to a node of its own."""
+    asked = store.ask_for_value(user_id, merchant)
+    assert (asked is None) == isinstance(raw_redis, redis.RedisCluster)
+    return asked
 
 
 async def everything(store: ReportStore, merchant: str | None = None) -> dict[bytes, bytes]:
@@ -88,22 +95,55 @@ def test_one_users_value_is_of_the_live_generation(settings: Settings, raw_redis
     assert [b"7", None, b"new", b"new"] == reading(settings, twice)
 
 
-def test_recent_books_are_read_once(
+def test_a_value_that_is_asked_for_ahead_comes_with_the_books_of_before(
     settings: Settings, raw_redis: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Those of each merchant for themselves, and anew when they are not recent any more."""
+    """Those of each merchant for themselves; and not at all where they are not recent any more."""
     monkeypatch.setattr(redis_state, "RECENT_S", 3600.0)
     fill(raw_redis, Keys(settings.namespace), USERS)
     fill(raw_redis, Keys(settings.namespace), {b"user1": b"x"}, "m")
 
-    async def read(store: ReportStore) -> list[int]:
-        states = [await store.recent_state(merchant) for merchant in (None, "m")]
-        raw_redis.delete(*(Keys(settings.namespace).averages(shard) for shard in range(4)))
-        states.append(await store.recent_state(None))
+    async def read(store: ReportStore) -> list[object]:
+        assert None is store.ask_for_value("user1", None)
+        found: list[object] = []
+        for merchant in (None, "m"):
+            state, value = await store.state_and_value("user1", merchant)
+            asked = asked_ahead(raw_redis, store, "user1", merchant)
+            assert asked is None or state is asked.state
+            found += [state.users, value, await store.value_of("user1", merchant, asked)]
         monkeypatch.setattr(redis_state, "RECENT_S", -1.0)
-        return [state.users for state in (*states, await store.recent_state(None))]
+        assert None is store.ask_for_value("user1", None)
+        return found
 
-    assert [300, 1, 300, 0] == reading(settings, read)
+    assert [300, b"1", b"1", 1, b"x", b"x"] == reading(settings, read)
+
+
+def test_a_value_that_is_asked_for_ahead_is_of_the_live_generation(settings: Settings, raw_redis: redis.Redis) -> None:
+    """Also where another one went live before."""
+    fill(raw_redis, Keys(settings.namespace), USERS)
+    fill(raw_redis, Keys(settings.namespace, 1), dict.fromkeys(USERS, b"new"))
+
+    async def across_the_switch(store: ReportStore) -> list[bytes | None]:
+        await store.state()
+        raw_redis.hset(Keys(settings.namespace).layout, "generation", 1)
+        asked = asked_ahead(raw_redis, store, "user7", None)
+        return [await store.value_of("user7", None, asked), (await store.state_and_value("user8", None))[1]]
+
+    assert [b"new", b"new"] == reading(settings, across_the_switch)
+
+
+def test_a_value_that_is_asked_for_ahead_may_be_let_fall(settings: Settings, raw_redis: redis.Redis) -> None:
+    """What is asked after it gets its own reply."""
+    fill(raw_redis, Keys(settings.namespace), USERS)
+
+    async def leaving(store: ReportStore) -> list[bytes | None]:
+        await store.state()
+        for _ in range(3):
+            if asked := asked_ahead(raw_redis, store, "user7", None):
+                asked.leave()
+        return [await store.value_of(name, None) for name in ("user8", "nobody")]
+
+    assert [b"8", None] == reading(settings, leaving)
 
 
 def test_a_store_that_does_not_know_the_script_is_told_it(settings: Settings, raw_redis: redis.Redis) -> None:

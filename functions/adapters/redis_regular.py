@@ -61,7 +61,7 @@ class Regular(NamedTuple):
         return self.memory[first : self.start + self.records * self.record_bytes : self.record_bytes]
 
     def fields(self, *codes: str) -> list[tuple[Any, ...]]:
-        """Return a field of each element, column by column: what `struct` makes of it by a code of its length."""
+        """Return fields of each element, column by column: what `struct` makes of it by a code of its length."""
         record = "".join(
             f"{len(b'$%d' % length) + 2}x{code}2x" for length, code in zip(self.lengths, codes, strict=True)
         )
@@ -70,7 +70,8 @@ class Regular(NamedTuple):
         if missing > 0:
             memory = memory + bytes(missing)
         fields = unpacker(record, records).unpack_from(memory, self.start)
-        return [fields[place : self.records * len(codes) : len(codes)] for place in range(len(codes))]
+        columns = len(fields) // records
+        return [fields[place : self.records * columns : columns] for place in range(columns)]
 
 
 class ArrivingReplies:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import redis
@@ -61,7 +62,27 @@ class ReportStore(ValueStore):
             first: How many are asked for before the others: the store answers nothing before it has read all that it
                 was asked at once, and reads the others while the first ones are worked on.
         """
-        commands: list[Command] = [("HGETALL", self.keys.averages(shard, merchant)) for shard in shards]
+        async with aclosing(self._in_two_trips("HGETALL", 2, shards, merchant, first)) as replies:
+            for shard in shards:
+                reply = await anext(replies)
+                if isinstance(reply, Regular):
+                    yield reply
+                else:
+                    yield (reply[0::2], reply[1::2]) if reply else await self._whole(shard, merchant)
+
+    async def all_values(
+        self, shards: Sequence[int], merchant: str | None, first: int
+    ) -> AsyncGenerator[list[bytes] | Regular]:
+        """Yield the values alone, as `wholes` yields averages."""
+        async with aclosing(self._in_two_trips("HVALS", 1, shards, merchant, first)) as replies:
+            for shard in shards:
+                yield await anext(replies) or await self._all_values(shard, merchant)
+
+    async def _in_two_trips(
+        self, command: str, elements: int, shards: Sequence[int], merchant: str | None, first: int
+    ) -> AsyncGenerator[Any]:
+        """Yield the replies to a command for the averages of each shard; None where it is to be asked another way."""
+        commands: list[Command] = [(command, self.keys.averages(shard, merchant)) for shard in shards]
         asked: list[asyncio.Future[list[Any]]] = []
         try:
             for some in (commands[:first], commands[first:]):
@@ -69,15 +90,9 @@ class ReportStore(ValueStore):
                     await asyncio.wait(asked[-1:])
                 if not self._redis.is_cluster:
                     with translated_errors():
-                        asked += await self._wire.ask_each(some, 2)
-            for place, shard in enumerate(shards):
-                reply = None if self._redis.is_cluster else await self._reply_of(asked[place])
-                if isinstance(reply, Regular):
-                    yield reply
-                elif reply:
-                    yield reply[0::2], reply[1::2]
-                else:
-                    yield await self._whole(shard, merchant)
+                        asked += await self._wire.ask_each(some, elements)
+            for place in range(len(shards)):
+                yield None if self._redis.is_cluster else await self._reply_of(asked[place])
         finally:
             leave(asked)
 

@@ -6,12 +6,14 @@ more memory than there are different averages. Parts of shards add up.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
 from dataclasses import dataclass, field
-from itertools import accumulate
+from itertools import accumulate, compress
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from functions.core.report_rows import hundredths_of
+from functions.core.spans import COMPUTED, NO_SESSION, NOT_KEPT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -22,6 +24,8 @@ PERCENTILES: Final = (50, 75, 90, 95, 99)
 BOUNDS_HOURS: Final = (0.0, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 24.0)
 """Where the histogram's buckets begin; the last one has no end."""
 
+SUMMARY_FIELDS: Final = "xIqI24xII"
+"""What `struct` unpacks by what is summed up of a packed total: hundredths, seconds, sessions, closed and unclosed."""
 _COARSE_FROM: Final = 100_000
 _COARSE: Final = 1000
 
@@ -41,15 +45,35 @@ class Summary:
 
     def add(self, rows: UserRows) -> None:
         """Add users."""
-        self.users += len(rows)
-        self.sessions += sum(rows.sessions)
-        self.seconds += sum(rows.seconds)
-        self.closed_sessions = _sum(self.closed_sessions, rows.closed_sessions)
-        self.unclosed = _sum(self.unclosed, rows.unclosed)
-        values = rows.hundredths()
-        if len(rows) and max(values) >= _COARSE_FROM:
-            values = [value if value < _COARSE_FROM else value // _COARSE * _COARSE for value in values]
-        self.hundredths.update(values)
+        self._add(rows.hundredths(), rows.seconds, rows.sessions, rows.closed_sessions, rows.unclosed)
+
+    def add_current(self, columns: Sequence[Sequence[int]]) -> bool:
+        """Add users, given what `SUMMARY_FIELDS` makes of their values; tell whether these are good for that."""
+        hundredths, *_, unclosed = columns
+        if COMPUTED in hundredths or NOT_KEPT in unclosed:
+            return False
+        if NO_SESSION in hundredths:
+            kept = [value != NO_SESSION for value in hundredths]
+            columns = [[*compress(column, kept)] for column in columns]
+        self._add(*columns)
+        return True
+
+    def _add(
+        self,
+        hundredths: Sequence[int],
+        seconds: Sequence[int],
+        sessions: Sequence[int],
+        closed_sessions: Sequence[int | None],
+        unclosed: Sequence[int | None],
+    ) -> None:
+        self.users += len(hundredths)
+        self.sessions += sum(sessions)
+        self.seconds += sum(seconds)
+        self.closed_sessions = _sum(self.closed_sessions, closed_sessions)
+        self.unclosed = _sum(self.unclosed, unclosed)
+        if max(hundredths, default=0) >= _COARSE_FROM:
+            hundredths = [value if value < _COARSE_FROM else value // _COARSE * _COARSE for value in hundredths]
+        self.hundredths.update(hundredths)
 
     def count(self, averages: Iterable[tuple[int, int]]) -> None:
         """Take averages, in hundredths of an hour, and how many of the users have each."""
@@ -116,7 +140,7 @@ def _histogram(values: Iterable[tuple[int, int]], least_users: int) -> list[dict
     starts = [round(bound * 100) for bound in BOUNDS_HOURS]
     counts = [0] * len(starts)
     for value, users in values:
-        counts[max(place for place, start in enumerate(starts) if value >= start)] += users
+        counts[bisect_right(starts, value) - 1] += users
     last = max(place for place, count in enumerate(counts) if count)
     buckets: list[list[Any]] = []  # from, to, users
     for place in range(last + 1):

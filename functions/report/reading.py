@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 SLICE_USERS: Final = 4_000
 """Users worked on at a time; other requests are served in between."""
+FEW_USERS: Final = 20_000
+"""Of so many at most all shards are read in two trips."""
 _USERS_A_TRIP: Final = 1_000
 """So few are read in one trip."""
 USERS_A_PASS: Final = 150_000
@@ -83,15 +85,27 @@ async def in_two_trips(
 ) -> AsyncGenerator[Averages | Regular]:
     """Yield the averages of each of these shards, which have few users, in no order; most arrive meanwhile."""
     some = [shard for shard in shards if state.shards[shard].users]
-    first = len(some) // 4 if state.users > _USERS_A_TRIP else len(some)
-    async with aclosing(store.wholes(some, view.merchant, first)) as read:
+    async with aclosing(store.wholes(some, view.merchant, _in_first_trip(state, some))) as read:
         for shard in shards:
             yield await anext(read) if state.shards[shard].users else ([], [])
 
 
+async def values_in_two_trips(
+    store: ReportStore, state: StoreState, merchant: str | None, shards: Sequence[int]
+) -> AsyncGenerator[list[bytes] | Regular]:
+    """Yield the values alone of each of these shards, which have few users but some."""
+    async with aclosing(store.all_values(shards, merchant, _in_first_trip(state, shards))) as read:
+        async for values in read:
+            yield values
+
+
+def _in_first_trip(state: StoreState, shards: Sequence[int]) -> int:
+    return len(shards) // 4 if state.users > _USERS_A_TRIP else len(shards)
+
+
 def ready_averages(averages: Averages | Regular) -> tuple[Sequence[bytes], Sequence[int]]:
     """Return the ids of users who have a session, and their averages in hundredths of an hour, in the order given."""
-    if isinstance(averages, Regular) and _is_current(averages):
+    if isinstance(averages, Regular) and is_current(averages):
         ids, hundredths = averages.fields(f"{averages.lengths[0]}s", f"x{HUNDREDTHS_ALONE}")
         if COMPUTED not in hundredths:
             rows = rows_of_averages(ids, hundredths, ())
@@ -100,9 +114,11 @@ def ready_averages(averages: Averages | Regular) -> tuple[Sequence[bytes], Seque
     return rows.ids, rows.hundredths()
 
 
-def _is_current(averages: Regular) -> bool:
+def is_current(averages: Regular) -> bool:
     """Tell whether all values are of today's format."""
-    return averages.lengths[1] == TOTALS.size and averages.bytes_at(1, 0).count(TOTALS_FORMAT) == averages.records
+    last = len(averages.lengths) - 1
+    of_today = averages.bytes_at(last, 0).count(TOTALS_FORMAT)
+    return averages.lengths[last] == TOTALS.size and of_today == averages.records
 
 
 async def first_rows(

@@ -19,7 +19,7 @@ from functions.core.report_query import Filters
 from functions.core.report_rows import rows_of_users
 from functions.core.report_texts import text_by_id
 from functions.report.kept_texts import KeptPart, KeptTexts, LooseTexts
-from functions.report.reading import SLICE_USERS, ahead, by_shard, cut, in_two_trips, ready_averages
+from functions.report.reading import FEW_USERS, SLICE_USERS, ahead, by_shard, cut, in_two_trips, ready_averages
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator, Sequence
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     Text: TypeAlias = tuple[int, bytes]
     """How many rows a slice has, and what it is."""
 
-FEW_USERS: Final = 20_000
-"""Of so many at most all shards are read in two trips, and the texts are kept as they are."""
 _SLICE_ROWS: Final = 12_000
 """Rows that are written at a time by Arrow's kernels."""
 _PACKED_BEHIND: Final = 2

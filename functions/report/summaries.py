@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Final
 
 from functions.adapters.redis_regular import Regular
 from functions.core.report_rows import rows_of_users
-from functions.core.report_summary import Summary
-from functions.report.reading import SLICE_USERS
+from functions.core.report_summary import SUMMARY_FIELDS, Summary
+from functions.report.reading import FEW_USERS, SLICE_USERS, is_current, values_in_two_trips
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from functions.adapters.redis_report import ReportStore
     from functions.adapters.redis_state import StoreState
     from functions.report.kernels import Kernels
@@ -36,6 +39,8 @@ class Summaries:
 
     async def of(self, state: StoreState, view: View) -> Summary:
         """Return the summary of a view."""
+        if state.users <= FEW_USERS and await self._kernels.ready() is None:
+            await self._read_few(state, view.merchant)
         parts = await asyncio.gather(
             *(
                 self._of_shard(shard, view.merchant, held.users, (held.version, state.generation))
@@ -58,29 +63,36 @@ class Summaries:
                 total.merge(await self._of_shard(shard, merchant, users, (versions[merchant], state.generation)))
         return total
 
+    async def _read_few(self, state: StoreState, merchant: str | None) -> None:
+        """Have all shards kept where little is to be read."""
+        versions = {shard: (held.version, state.generation) for shard, held in enumerate(state.shards) if held.users}
+        missing = [shard for shard, version in versions.items() if self._known(shard, merchant, version) is None]
+        async with aclosing(values_in_two_trips(self._store, state, merchant, missing)) as read:
+            for shard in missing:
+                self._keep((merchant, shard), versions[shard], await _summary_of(await anext(read)))
+
     async def _of_shard(self, shard: int, merchant: str | None, users: int, version: object) -> Summary:
-        known = self._kept.get((merchant, shard))
-        if known is not None and known[0] == version:
-            self._kept.move_to_end((merchant, shard))
-            return known[1]
+        known = self._known(shard, merchant, version)
+        if known is not None:
+            return known
         async with self._few:
             summary = await self._read(shard, merchant, users)
         self._keep((merchant, shard), version, summary)
         return summary
+
+    def _known(self, shard: int, merchant: str | None, version: object) -> Summary | None:
+        known = self._kept.get((merchant, shard))
+        if known is None or known[0] != version:
+            return None
+        self._kept.move_to_end((merchant, shard))
+        return known[1]
 
     async def _read(self, shard: int, merchant: str | None, users: int) -> Summary:
         summary = Summary()
         async for values in self._store.values(shard, merchant, users):
             kernels = await self._kernels.ready()
             part = None if kernels is None else await asyncio.to_thread(kernels.summary_of, values)
-            if part is not None:
-                summary.merge(part)
-                continue
-            objects = values.columns()[0] if isinstance(values, Regular) else values
-            for start in range(0, len(objects), SLICE_USERS):
-                some = objects[start : start + SLICE_USERS]
-                summary.add(rows_of_users(some, some))
-                await asyncio.sleep(0)
+            summary.merge(part or await _summary_of(values))
         return summary
 
     def _keep(self, key: tuple[str | None, int], version: object, summary: Summary) -> None:
@@ -90,6 +102,20 @@ class Summaries:
         while self._size > _MOST_KEPT:
             _, (_, oldest) = self._kept.popitem(last=False)
             self._size -= _size_of(oldest)
+
+
+async def _summary_of(values: Sequence[bytes] | Regular) -> Summary:
+    summary = Summary()
+    if isinstance(values, Regular):
+        few = values.records <= SLICE_USERS
+        if few and is_current(values) and summary.add_current(values.fields(SUMMARY_FIELDS)):
+            return summary
+        values = values.columns()[0]
+    for start in range(0, len(values), SLICE_USERS):
+        some = values[start : start + SLICE_USERS]
+        summary.add(rows_of_users(some, some))
+        await asyncio.sleep(0)
+    return summary
 
 
 def _size_of(summary: Summary) -> int:

@@ -7,13 +7,17 @@ cut. That is found out while the reply arrives, record by record; anything else 
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import hiredis
 from redis.connection import DefaultParser
 from redis.exceptions import InvalidResponse
 
 from functions.core.report_rows import UNPACKED_BY, unpacker
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _SMALL_BYTES: Final = 65_536
 _MOST_BYTES: Final = 128 << 20
@@ -24,27 +28,35 @@ NOT_YET: Final = object()
 class Regular(NamedTuple):
     """An array reply of so many records, each with elements of these lengths."""
 
-    memory: bytearray
-    """All of it, and perhaps something behind it."""
+    memory: bytes | bytearray
+    """All of it, and perhaps something before and behind it."""
     start: int
     """Where the first record begins."""
     records: int
     lengths: tuple[int, ...]
 
     @property
-    def places(self) -> list[int]:
+    def places(self) -> Sequence[int]:
         """Where each element begins within a record."""
-        places, at = [], 0
-        for length in self.lengths:
-            at += len(b"$%d\r\n" % length)
-            places.append(at)
-            at += length + 2
-        return places
+        return _layout(self.lengths)[0]
 
     @property
     def record_bytes(self) -> int:
         """What a record takes, with what stands around its elements."""
-        return self.places[-1] + self.lengths[-1] + 2
+        return _layout(self.lengths)[1]
+
+    @property
+    def end(self) -> int:
+        """Where the last record ends."""
+        return self.start + self.records * self.record_bytes
+
+    def has_alike(self, first: int, end: int) -> bool:
+        """Tell whether these records have the same bytes around their elements as the first one."""
+        memory, size = self.memory, self.record_bytes
+        begin, stop = self.start + first * size, self.start + end * size
+        return all(
+            memory[begin + place : stop : size].count(byte) == end - first for place, byte in _around(self.lengths)
+        )
 
     def columns(self) -> list[list[bytes]]:
         """Return the elements as objects, column by column."""
@@ -55,10 +67,10 @@ class Regular(NamedTuple):
             for place, length in zip(self.places, self.lengths, strict=True)
         ]
 
-    def bytes_at(self, element: int, offset: int) -> bytearray:
+    def bytes_at(self, element: int, offset: int) -> bytes | bytearray:
         """Return one byte of each record's element."""
         first = self.start + self.places[element] + offset
-        return self.memory[first : self.start + self.records * self.record_bytes : self.record_bytes]
+        return self.memory[first : self.end : self.record_bytes]
 
     def fields(self, *codes: str) -> list[tuple[Any, ...]]:
         """Return fields of each element, column by column: what `struct` makes of it by a code of its length."""
@@ -72,6 +84,57 @@ class Regular(NamedTuple):
         fields = unpacker(record, records).unpack_from(memory, self.start)
         columns = len(fields) // records
         return [fields[place : self.records * columns : columns] for place in range(columns)]
+
+
+@lru_cache(64)
+def _layout(lengths: tuple[int, ...]) -> tuple[Sequence[int], int]:
+    """Return where each element begins within a record of such lengths, and how long that is."""
+    places, at = [], 0
+    for length in lengths:
+        at += len(b"$%d\r\n" % length)
+        places.append(at)
+        at += length + 2
+    return places, at
+
+
+@lru_cache(64)
+def _around(lengths: tuple[int, ...]) -> Sequence[tuple[int, int]]:
+    """Return the places and values of the bytes around a record's elements."""
+    places, record_bytes = _layout(lengths)
+    found = [(record_bytes - 2, ord("\r")), (record_bytes - 1, ord("\n"))]
+    for number, (place, length) in enumerate(zip(places, lengths, strict=True)):
+        line = (b"\r\n" if number else b"") + b"$%d\r\n" % length
+        found += [(place - len(line) + offset, byte) for offset, byte in enumerate(line)]
+    return found
+
+
+def _head_of(memory: bytes | bytearray, at: int, held: int, elements: int) -> Regular | bool:
+    """Return the array that begins at a place, going by its first record; else tell whether it may still be one.
+
+    Args:
+        memory: What has arrived.
+        at: Where the array begins.
+        held: Where the memory ends that has something in it.
+        elements: Of a record.
+    """
+    start = memory.find(b"\r\n", at, held) + 2
+    if start < 2 and held - at < 32:
+        return True
+    count = _number(memory[at:start], b"*")
+    if not count or count % elements:
+        return False
+    lengths: list[int] = []
+    place = start
+    for _ in range(elements):
+        end = memory.find(b"\r\n", place, held) + 2
+        if end < 2:
+            return place + 32 >= held
+        length = _number(memory[place:end], b"$")
+        if length is None:
+            return False
+        lengths.append(length)
+        place = end + length + 2
+    return Regular(memory, start, count // elements, (*lengths,))
 
 
 class ArrivingReplies:
@@ -94,7 +157,6 @@ class ArrivingReplies:
         self._memory = bytearray(_SMALL_BYTES)
         self._held = 0  # bytes of it that are there
         self._head: Regular | None = None  # while an array is regular, as far as it is there
-        self._around: list[tuple[int, bytes]] = []
         self._checked = 0
         self.by_objects = False
         """Whether all that is still to come is for the reader."""
@@ -113,7 +175,11 @@ class ArrivingReplies:
         """
         at = 0
         while at < len(data):
+            if not self._held and not self.by_objects:
+                at = self._take_whole(data, at)
             room = self.room()
+            if self._head is not None:  # no more than belongs to it: what comes behind may be there as a whole
+                room = room[: self._head.end - self._held]
             part = data[at : at + len(room)]
             room[: len(part)] = part
             self.received(len(part))
@@ -136,41 +202,35 @@ class ArrivingReplies:
         if self.by_objects:
             self._take_objects()
 
+    def _take_whole(self, data: bytes, at: int) -> int:
+        """Take the arrays from a place on that are there as a whole, without a copy; return where the last one ends."""
+        while not self.by_objects:
+            head = _head_of(data, at, len(data), self._elements)
+            if not isinstance(head, Regular) or head.end > len(data) or not head.has_alike(0, head.records):
+                break
+            self._hand_on(head)
+            at = head.end
+        return at
+
+    def _hand_on(self, array: Regular) -> None:
+        self.replies.append(array)
+        self._arrays -= 1
+        self.by_objects = not self._arrays
+
     def _look_at_head(self) -> None:
         """See how long the first record's elements are."""
         memory, held = self._memory, self._held
-        start = memory.find(b"\r\n", 0, held) + 2
-        if start < 2 and held < 32:
+        head = _head_of(memory, 0, held, self._elements)
+        if not isinstance(head, Regular):
+            self.by_objects = not head
             return
-        elements = _number(memory[:start], b"*")
-        if not elements or elements % self._elements:
-            self.by_objects = True
-            return
-        lengths: list[int] = []
-        at = start
-        for _ in range(self._elements):
-            end = memory.find(b"\r\n", at, held) + 2
-            if end < 2:
-                self.by_objects = at + 32 < held
-                return
-            length = _number(memory[at:end], b"$")
-            if length is None:
-                self.by_objects = True
-                return
-            lengths.append(length)
-            at = end + length + 2
-        head = Regular(memory, start, elements // self._elements, (*lengths,))
-        whole_bytes = start + head.records * head.record_bytes + _SMALL_BYTES
+        whole_bytes = head.end + _SMALL_BYTES
         if not held <= whole_bytes <= _MOST_BYTES:
             self.by_objects = True
             return
         self._memory = bytearray(whole_bytes)
         self._memory[:held] = memoryview(memory)[:held]
         self._head = head._replace(memory=self._memory)
-        lines = [b"$%d\r\n" % length for length in lengths]
-        lines[1:] = [b"\r\n" + line for line in lines[1:]]
-        self._around = [(place - len(line), line) for place, line in zip(head.places, lines, strict=True)]
-        self._around.append((head.record_bytes - 2, b"\r\n"))
 
     def _is_there(self, head: Regular) -> bool:
         """Tell whether an array is complete; see whether what has arrived of it is like its first record.
@@ -179,17 +239,11 @@ class ArrivingReplies:
         """
         memory, size = self._memory, head.record_bytes
         there = min(head.records, (self._held - head.start) // size)
-        begin, end = head.start + self._checked * size, head.start + there * size
-        new = there - self._checked
-        alike = all(
-            memory[begin + place + number : end : size].count(byte) == new
-            for place, text in self._around
-            for number, byte in enumerate(text)
-        )
-        if alike and there < head.records:
+        end = head.start + there * size
+        alike = head.has_alike(self._checked, there)
+        if alike and there < head.records:  # what is there of the next one
             alike = all(
-                text.startswith(memory[end + place : min(self._held, end + place + len(text))])
-                for place, text in self._around
+                memory[end + place] == byte for place, byte in _around(head.lengths) if end + place < self._held
             )
         self._checked = there
         if not alike:
@@ -197,10 +251,8 @@ class ArrivingReplies:
             return False
         if there < head.records:
             return False
-        self.replies.append(head)
         self._head, self._checked = None, 0
-        self._arrays -= 1
-        self.by_objects = not self._arrays
+        self._hand_on(head)
         self._move_on(memory, end)
         return True
 
@@ -228,7 +280,7 @@ def new_reader() -> hiredis.Reader:
     )  # fmt: skip
 
 
-def _number(line: bytearray, kind: bytes) -> int | None:
+def _number(line: bytes | bytearray, kind: bytes) -> int | None:
     """Return the number of a line of the protocol; None where it is of another kind."""
     digits = bytes(line[1:-2])
     return int(digits) if line[:1] == kind and digits.isdigit() and len(digits) < 10 else None

@@ -216,7 +216,8 @@ class ShardTexts:
                     yield in_order(by_objects(block))
                     continue
                 for memory in (block.memory,) if isinstance(block, Regular) else block:
-                    memory.clear()  # whoever handed it on still holds it
+                    if not isinstance(memory, bytes):
+                        memory.clear()  # whoever handed it on still holds it
                 yield rows
 
 

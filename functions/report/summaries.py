@@ -69,7 +69,7 @@ class Summaries:
         missing = [shard for shard, version in versions.items() if self._known(shard, merchant, version) is None]
         async with aclosing(values_in_two_trips(self._store, state, merchant, missing)) as read:
             for shard in missing:
-                self._keep((merchant, shard), versions[shard], await _summary_of(await anext(read)))
+                self._keep((merchant, shard), versions[shard], await summary_of(await anext(read)))
 
     async def _of_shard(self, shard: int, merchant: str | None, users: int, version: object) -> Summary:
         known = self._known(shard, merchant, version)
@@ -92,7 +92,7 @@ class Summaries:
         async for values in self._store.values(shard, merchant, users):
             kernels = await self._kernels.ready()
             part = None if kernels is None else await asyncio.to_thread(kernels.summary_of, values)
-            summary.merge(part or await _summary_of(values))
+            summary.merge(part or await summary_of(values))
         return summary
 
     def _keep(self, key: tuple[str | None, int], version: object, summary: Summary) -> None:
@@ -104,7 +104,8 @@ class Summaries:
             self._size -= _size_of(oldest)
 
 
-async def _summary_of(values: Sequence[bytes] | Regular) -> Summary:
+async def summary_of(values: Sequence[bytes] | Regular) -> Summary:
+    """Return the summary of users from their values in an averages hash; others are served in between."""
     summary = Summary()
     if isinstance(values, Regular):
         few = values.records <= SLICE_USERS

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import redis
@@ -48,53 +49,51 @@ class ReportStore(ValueStore):
         self.when_read(averages.records if isinstance(averages, Regular) else len(averages[0]))
         return averages
 
-    async def wholes(
-        self, shards: Sequence[int], merchant: str | None, first: int
-    ) -> AsyncGenerator[Averages | Regular]:
-        """Yield the averages of each of these shards, which have few users but some, in no order; in two trips.
+    async def wholes(self, trips: Sequence[Sequence[int]], merchant: str | None) -> AsyncGenerator[Averages | Regular]:
+        """Yield the averages of shards that have few users but some, in no order; trip by trip.
 
         The live generation is made sure of where a shard turns out to be empty: one that was replaced is deleted key by
         key, and until then as good as when the reader asked how it stood.
 
         Args:
-            shards: Which.
+            trips: Which shards, those together that are asked for at once: the store answers nothing before it has read
+                all of these, and reads the next ones while these are worked on.
             merchant: Whose averages.
-            first: How many are asked for before the others: the store answers nothing before it has read all that it
-                was asked at once, and reads the others while the first ones are worked on.
         """
-        async with aclosing(self._in_two_trips("HGETALL", 2, shards, merchant, first)) as replies:
-            for shard in shards:
-                reply = await anext(replies)
+        async with aclosing(self._in_trips("HGETALL", 2, trips, merchant)) as replies:
+            async for shard, reply in replies:
                 if isinstance(reply, Regular):
                     yield reply
                 else:
                     yield (reply[0::2], reply[1::2]) if reply else await self._whole(shard, merchant)
 
     async def all_values(
-        self, shards: Sequence[int], merchant: str | None, first: int
+        self, trips: Sequence[Sequence[int]], merchant: str | None
     ) -> AsyncGenerator[list[bytes] | Regular]:
         """Yield the values alone, as `wholes` yields averages."""
-        async with aclosing(self._in_two_trips("HVALS", 1, shards, merchant, first)) as replies:
-            for shard in shards:
-                yield await anext(replies) or await self._all_values(shard, merchant)
+        async with aclosing(self._in_trips("HVALS", 1, trips, merchant)) as replies:
+            async for shard, reply in replies:
+                yield reply or await self._all_values(shard, merchant)
 
-    async def _in_two_trips(
-        self, command: str, elements: int, shards: Sequence[int], merchant: str | None, first: int
-    ) -> AsyncGenerator[Any]:
-        """Yield the replies to a command for the averages of each shard; None where it is to be asked another way."""
-        commands: list[Command] = [(command, self.keys.averages(shard, merchant)) for shard in shards]
-        asked: list[asyncio.Future[list[Any]]] = []
+    async def _in_trips(
+        self, command: str, elements: int, trips: Sequence[Sequence[int]], merchant: str | None
+    ) -> AsyncGenerator[tuple[int, Any]]:
+        """Yield each shard with the reply to a command for its averages; None where it is to be asked another way."""
+        arrived: Sequence[asyncio.Future[list[Any]]] = ()
+        coming: Sequence[asyncio.Future[list[Any]]] = ()
         try:
-            for some in (commands[:first], commands[first:]):
-                if asked:
-                    await asyncio.wait(asked[-1:])
-                if not self._redis.is_cluster:
+            for before, trip in pairwise([(), *trips, ()]):
+                if coming:
+                    await asyncio.wait(coming[-1:])
+                arrived, coming = coming, ()
+                if trip and not self._redis.is_cluster:
+                    commands: list[Command] = [(command, self.keys.averages(shard, merchant)) for shard in trip]
                     with translated_errors():
-                        asked += await self._wire.ask_each(some, elements)
-            for place in range(len(shards)):
-                yield None if self._redis.is_cluster else await self._reply_of(asked[place])
+                        coming = await self._wire.ask_each(commands, elements)
+                for place, shard in enumerate(before):
+                    yield shard, await self._reply_of(arrived[place]) if arrived else None
         finally:
-            leave(asked)
+            leave([*arrived, *coming])
 
     @metrics.timed_trip("report_shards")
     async def _reply_of(self, asked: asyncio.Future[list[Any]]) -> Any:

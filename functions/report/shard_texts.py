@@ -1,7 +1,7 @@
 """Whole tables as text, shard by shard: what is kept of unchanged shards as it is, the others made anew.
 
 Where there are many users five things go on at once: a shard is read, the one before it is put in order, the next slice
-of the one before that is written, this slice is sent, and a shard is packed to be kept. Few are read in two trips.
+of the one before that is written, this slice is sent, and a shard is packed to be kept. Few are read in a few trips.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from functions.core.report_query import Filters
 from functions.core.report_rows import rows_of_users
 from functions.core.report_texts import text_by_id
 from functions.report.kept_texts import KeptPart, KeptTexts, LooseTexts
-from functions.report.reading import FEW_USERS, SLICE_USERS, ahead, by_shard, cut, in_two_trips, ready_averages
+from functions.report.reading import FEW_USERS, SLICE_USERS, ahead, by_shard, cut, in_trips, ready_averages
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator, Sequence
@@ -106,7 +106,7 @@ class ShardTexts:
         self, table: _Table, found: Sequence[KeptPart | LooseTexts | None], missing: Sequence[int]
     ) -> AsyncGenerator[Text]:
         """Yield all slices where little is to be read."""
-        async with aclosing(in_two_trips(self._store, table.state, table.view, missing)) as read:
+        async with aclosing(in_trips(self._store, table.state, table.view, missing)) as read:
             for shard, part in enumerate(found):
                 if part is not None:
                     for rows, text in _texts_of(part):

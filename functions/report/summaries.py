@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from functions.adapters.redis_regular import Regular
 from functions.core.report_rows import rows_of_users
 from functions.core.report_summary import SUMMARY_FIELDS, Summary
-from functions.report.reading import FEW_USERS, SLICE_USERS, is_current, values_in_two_trips
+from functions.report.reading import FEW_USERS, SLICE_USERS, is_current, values_in_trips
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,7 +67,7 @@ class Summaries:
         """Have all shards kept where little is to be read."""
         versions = {shard: (held.version, state.generation) for shard, held in enumerate(state.shards) if held.users}
         missing = [shard for shard, version in versions.items() if self._known(shard, merchant, version) is None]
-        async with aclosing(values_in_two_trips(self._store, state, merchant, missing)) as read:
+        async with aclosing(values_in_trips(self._store, state, merchant, missing)) as read:
             for shard in missing:
                 self._keep((merchant, shard), versions[shard], await summary_of(await anext(read)))
 

@@ -197,29 +197,32 @@ def test_a_generation_that_is_replaced_while_it_is_read_leaves_no_gap(
     assert set(USERS) == reading(settings, read)
 
 
-async def every_whole(store: ReportStore, first: int) -> dict[bytes, bytes]:
+TRIPS: Any = [[[0, 1, 2, 3]], [[0], [1, 2, 3]], [[0], [1, 2], [3]]]
+
+
+async def every_whole(store: ReportStore, trips: list[list[int]]) -> dict[bytes, bytes]:
     """Return all averages, by way of small shards."""
     found: dict[bytes, bytes] = {}
-    async for averages in store.wholes(range(4), None, first):
+    async for averages in store.wholes(trips, None):
         found |= zip(*redis_report.by_objects(averages), strict=True)
     return found
 
 
-@pytest.mark.parametrize("first", [0, 1, 4])
+@pytest.mark.parametrize("trips", TRIPS, ids=len)
 @pytest.mark.parametrize("digits", [1, 4])
-def test_small_shards_are_read_in_two_trips(
-    settings: Settings, raw_redis: redis.Redis, first: int, digits: int
+def test_small_shards_are_read_in_a_few_trips(
+    settings: Settings, raw_redis: redis.Redis, trips: list[list[int]], digits: int
 ) -> None:
     """Whether their ids have one length or not, and wherever the trips are parted."""
     users = {b"%0*d" % (digits, number): b"value" for number in range(300)}
     fill(raw_redis, Keys(settings.namespace), users)
 
-    assert users == reading(settings, lambda store: every_whole(store, first))
+    assert users == reading(settings, lambda store: every_whole(store, trips))
 
 
-@pytest.mark.parametrize("first", [0, 1, 4])
+@pytest.mark.parametrize("trips", TRIPS, ids=len)
 def test_a_generation_that_is_replaced_before_small_shards_are_read_leaves_no_gap(
-    settings: Settings, raw_redis: redis.Redis, first: int
+    settings: Settings, raw_redis: redis.Redis, trips: list[list[int]]
 ) -> None:
     """What has been deleted meanwhile is read of the live one, shard by shard."""
     old, new = Keys(settings.namespace), Keys(settings.namespace, 1)
@@ -230,7 +233,7 @@ def test_a_generation_that_is_replaced_before_small_shards_are_read_leaves_no_ga
         await store.state()
         raw_redis.hset(old.layout, "generation", 1)
         raw_redis.delete(*map(old.averages, range(2)))
-        return await every_whole(store, first)
+        return await every_whole(store, trips)
 
     found = reading(settings, read)
 
@@ -245,7 +248,7 @@ def test_who_leaves_in_the_middle_of_small_shards_takes_nobodys_reply(
     fill(raw_redis, Keys(settings.namespace), USERS)
 
     async def read(store: ReportStore) -> tuple[int, bytes | None]:
-        async with aclosing(store.wholes(range(4), None, 1)) as shards:
+        async with aclosing(store.wholes(TRIPS[1], None)) as shards:
             await anext(shards)
         return (await store.state()).users, await store.value_of("user7", None)
 
@@ -259,4 +262,4 @@ def test_a_store_that_refuses_small_shards_is_said_to(settings: Settings, raw_re
     raw_redis.set(Keys(settings.namespace).averages(2), "no hash")
 
     with pytest.raises(FlyertimeError, match="WRONGTYPE"):
-        reading(settings, lambda store: every_whole(store, 1))
+        reading(settings, lambda store: every_whole(store, TRIPS[1]))

@@ -30,8 +30,10 @@ FEW_USERS: Final = 20_000
 _USERS_A_TRIP: Final = 1_000
 """So few are read in one trip."""
 _PARTS_READ: Final = (0.125, 0.3125, 0.5625, 1.0)
-"""Of the shards of more, after each trip: the first ones come soon, and few later ones are waited for. Of 6 ms for 10,000
-users 0.4 are waiting so, where two trips of a quarter and the rest have 1.0."""
+"""Of the shards of more, after each trip: the first ones come soon, and few later ones are waited for.
+
+Of 6 ms for 10,000 users 0.4 are waiting so; with two trips, of a quarter and the rest, 1.0.
+"""
 USERS_A_PASS: Final = 150_000
 """Users held at a time where all are wanted in the order of their ids; each takes about 0.25 KB."""
 

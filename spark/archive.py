@@ -20,9 +20,10 @@ import pyarrow.parquet as pq
 from functions.core import archive as naming
 from functions.core import packing
 from functions.core.archive import ArchivedFile
-from functions.core.errors import FlyertimeError, MisconfiguredError, UnavailableError
+from functions.core.errors import FlyertimeError, UnavailableError
 from functions.core.ledger import position_of
 from functions.core.settings import without_credentials
+from spark.addresses import file_system_of, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -50,13 +51,8 @@ class Archive:
                 self._files: Any = pa.fs.LocalFileSystem()
                 root = str(Path(rest if separator else uri).absolute())
             else:
-                address = uri.replace("s3a://", "s3://", 1)
-                try:
-                    self._files, root = pa.fs.FileSystem.from_uri(address)
-                except pa.ArrowInvalid as e:
-                    raise MisconfiguredError(
-                        "bad_settings", f"FLYERTIME_ARCHIVE_URI {self.shown} is no address that can be opened"
-                    ) from e
+                called = f"FLYERTIME_ARCHIVE_URI {self.shown}"
+                self._files, root = file_system_of(uri, code="bad_settings", called=called)
         self._root = f"{root.rstrip('/')}/{namespace}-{pipeline}"
 
     def write_log(
@@ -212,13 +208,7 @@ class Archive:
             raise self._unavailable(what, e) from e
 
     def _unavailable(self, what: str, error: OSError) -> UnavailableError:
-        reason = os.strerror(error.errno) if error.errno else _first_line(error)
-        return UnavailableError("archive_unavailable", f"the archive {self.shown} cannot be {what}: {reason}")
-
-
-def _first_line(error: OSError) -> str:
-    """Return what an object store's client says: status, operation, bucket; no address with a password."""
-    return str(error).partition("\n")[0][:300] or type(error).__name__
+        return UnavailableError("archive_unavailable", f"the archive {self.shown} cannot be {what}: {reason_of(error)}")
 
 
 def _sync(path: str) -> None:

@@ -25,10 +25,12 @@ from functions.core import settings as settings_
 from functions.core.errors import MisconfiguredError
 from functions.core.events import FLYER_CLOSE, FLYER_EVENTS
 from spark import progress
+from spark.addresses import ObjectAddress, is_in_object_store
 from spark.backfill_parts import merge_part, parts_of
-from spark.history_input import columns_from, files_of, read
+from spark.history_input import columns_from, files_of, read, shown_input
 from spark.history_rows import checked
 from spark.keeping import archive_of
+from spark.object_rejects import write_objects
 from spark.transforms import spans_of
 
 if TYPE_CHECKING:
@@ -64,8 +66,9 @@ class Source:
 
     @property
     def digest(self) -> str:
-        """Return a name that follows from all of it."""
-        parts = [self.uri, self.format, self.columns, self.options, self.unit]
+        """Return a name that follows from all of it but the credentials, which may be others at the next start."""
+        uri = shown_input(self.uri) if is_in_object_store(self.uri) else self.uri
+        parts = [uri, self.format, self.columns, self.options, self.unit]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -117,13 +120,11 @@ def backfill(
         UnavailableError: The store does not answer.
     """
     started_s = time.monotonic()
+    if rejects and is_in_object_store(rejects):
+        ObjectAddress.parse(rejects).open()  # before the work, not after it
     result = Backfilled(name or source.digest)
     columns = columns_from(source.columns)
-    spark = spark.newSession()
-    spark.conf.set("spark.sql.session.timeZone", "UTC")
-    spark.conf.set("spark.sql.sources.partitionColumnTypeInference.enabled", "false")  # a merchant 007 is no 7
-    spark.conf.set("spark.sql.legacy.parquet.nanosAsLong", "true")  # Spark has no such type; pandas writes it
-    spark.conf.set("spark.sql.adaptive.optimizer.excludedRules", _CUTS_OFF)
+    spark = session_for_history(spark)
     store = HistoryStore(settings)
     try:
         store.lay_out()
@@ -143,11 +144,11 @@ def backfill(
         with progress.shown(spark.sparkContext, "backfill"):
             _count(_Work(rows, shards, store, worker_settings, settings.lateness_us is not None), result)
             if result.rows_rejected and rejects:
-                result.rejects = f"{rejects.rstrip('/')}/{result.backfill}"
-                _write_rejects(rows, result.rejects)
+                result.rejects = _write_rejects(rows, rejects, result.backfill)
         if files_of(spark, source.uri).digest != record["digest"]:
             raise MisconfiguredError(
-                "input_changed", f"{source.uri} changed while it was read: what was counted may be a mixture"
+                "input_changed",
+                f"{shown_input(source.uri)} changed while it was read: what was counted may be a mixture",
             )
         result.seconds = time.monotonic() - started_s
         store.update_backfill(result.backfill, {**record, "state": "done", **_shown(result)})
@@ -156,11 +157,21 @@ def backfill(
     return result
 
 
+def session_for_history(spark: SparkSession) -> SparkSession:
+    """Return a session of our own, in which files say what they say whatever else Spark is used for."""
+    session = spark.newSession()
+    session.conf.set("spark.sql.session.timeZone", "UTC")
+    session.conf.set("spark.sql.sources.partitionColumnTypeInference.enabled", "false")  # a merchant 007 is no 7
+    session.conf.set("spark.sql.legacy.parquet.nanosAsLong", "true")  # Spark has no such type; pandas writes it
+    session.conf.set("spark.sql.adaptive.optimizer.excludedRules", _CUTS_OFF)
+    return session
+
+
 def _registered(store: HistoryStore, spark: SparkSession, source: Source, name: str) -> dict[str, Any]:
     """Return what is on record of this backfill, having put it there at the first start."""
     files = files_of(spark, source.uri)
     fields = dataclasses.asdict(files) | {
-        "input": source.uri,
+        "input": shown_input(source.uri),
         "source": source.digest,
         "state": "started",
         "started_ms": store.now_ms(),
@@ -275,7 +286,15 @@ def merge_batches(batches: Iterable[pa.RecordBatch], backfill: str, settings: Se
         store.close()
 
 
-def _write_rejects(rows: DataFrame, folder: str) -> None:
+def _write_rejects(rows: DataFrame, folder: str, name: str) -> str:
+    """Write rejected rows to a folder of this backfill, in the place of what an earlier start wrote; return which."""
     rejected = rows.where(F.size("faults") > 0).withColumn("faults", F.array_join("faults", ", ")).drop("moment_us")
-    rejected.write.mode("overwrite").json(folder)
-    logger.info("rejected rows are in %s", folder)
+    if is_in_object_store(folder):
+        address = ObjectAddress.parse(folder).below(name)
+        shown = address.shown
+        write_objects(rejected, address)
+    else:
+        shown = f"{folder.rstrip('/')}/{name}"
+        rejected.write.mode("overwrite").json(shown)
+    logger.info("rejected rows are in %s", shown)
+    return shown

@@ -68,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Interrupted and started again with the same arguments, it goes on where it stopped. "
         "exit status: 0 counted, 1 failed, 2 wrong arguments, input or settings, 75 the store did not answer",
     )
-    parser.add_argument("--input", required=True, help="file, folder or pattern; also s3a:// and gs:// (Hadoop's own)")
+    parser.add_argument("--input", required=True, help="file, folder or pattern; also s3a://, s3://, gs://")
     parser.add_argument("--format", required=True, choices=FORMATS, help="json is one object a line; csv has a header")
     parser.add_argument(
         "--column",
@@ -88,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
         help="of Spark's reader, such as sep=;",
     )
     parser.add_argument("--id", help="name under which it counts once (default: follows from the other arguments)")
-    parser.add_argument("--rejects", help="folder for the rows that are no events, with their faults")
+    parser.add_argument("--rejects", help="folder (as above) for the rows that are no events, with faults")
     return parser
 
 

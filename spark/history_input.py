@@ -1,4 +1,4 @@
-"""Reading history: files on a file system or an object store, whichever Hadoop can open, and which files they are."""
+"""Reading history: files on a file system that Hadoop can open, or in an object store, and which files they are."""
 
 from __future__ import annotations
 
@@ -7,25 +7,22 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from pyspark.errors import PySparkException
-from pyspark.sql import functions as F  # noqa: N812  # the name that every Spark user knows
-from pyspark.sql.types import StringType, StructField, StructType
 
 from functions.core.errors import MisconfiguredError
 from functions.core.events import FIELDS
 from functions.core.settings import without_credentials
-from spark.history_rows import CORRUPT
+from spark.addresses import ObjectAddress, is_in_object_store
+from spark.object_files import found_files
+from spark.object_input import read_objects
+from spark.text_formats import CSV_OPTIONS, csv_rows, csv_schema, json_schema
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from pyspark.sql import DataFrame, SparkSession
 
 FORMATS: Final = ("parquet", "json", "csv")
-_CONNECTORS: Final = {
-    "s3a": "org.apache.hadoop:hadoop-aws:{hadoop}",
-    "gs": "com.google.cloud.bigdataoss:gcs-connector",
-    "abfss": "org.apache.hadoop:hadoop-azure:{hadoop}",
-}
+_CONNECTORS: Final = {"abfss": "org.apache.hadoop:hadoop-azure:{hadoop}"}
 """What brings a file system that Spark does not have, by the scheme of its addresses."""
 
 
@@ -44,7 +41,11 @@ def files_of(spark: SparkSession, uri: str) -> InputFiles:
 
     Raises:
         MisconfiguredError: There are none, or the file system cannot be read.
+        UnavailableError: The object store does not answer.
     """
+    if is_in_object_store(uri):
+        files = found_files(ObjectAddress.parse(uri))
+        return _summed([(file.path, file.size_bytes, file.mtime_ns) for file in files])
     jvm: Any = spark._jvm  # noqa: SLF001  # PySpark's own way to Hadoop's file systems
     try:
         root = jvm.org.apache.hadoop.fs.Path(uri)
@@ -67,14 +68,18 @@ def files_of(spark: SparkSession, uri: str) -> InputFiles:
         raise MisconfiguredError("bad_input", f"{without_credentials(uri)} cannot be read: {reason}") from e
     if not found:
         raise MisconfiguredError("no_input", f"{uri}: no such file or folder, or nothing in it")
+    return _summed(found)
+
+
+def _summed(found: Sequence[tuple[str, int, int]]) -> InputFiles:
     digest = hashlib.sha256(repr(sorted(found)).encode()).hexdigest()
     return InputFiles(len(found), sum(size for _, size, _ in found), digest)
 
 
 def _what_is_missing(scheme: str, hadoop: str) -> str:
     """Say how Spark gets a file system that it does not have."""
-    if scheme in {"s3", "s3n"}:
-        return "write s3a:// in place of it"
+    if scheme == "s3n":
+        return "write s3:// in place of it"
     connector = _CONNECTORS.get(scheme)
     if connector is None:
         return f"Spark knows no file system for {scheme}://"
@@ -91,40 +96,30 @@ def read(
 
     Raises:
         MisconfiguredError: Spark cannot make sense of it.
+        UnavailableError: The object store does not answer.
     """
     try:
+        if is_in_object_store(uri):
+            return read_objects(spark, uri, file_format, columns.values(), options)
         if file_format == "parquet":
             return spark.read.options(**options).parquet(uri)
         if file_format == "json":
-            schema = _text_schema(columns.values())
-            return spark.read.schema(schema.add(CORRUPT, StringType())).options(**options).json(uri)
+            return spark.read.schema(json_schema(columns.values())).options(**options).json(uri)
         return _read_csv(spark, uri, options)
     except PySparkException as e:
-        raise MisconfiguredError("bad_input", f"{uri} cannot be read as {file_format}: {_first_line(e)}") from e
+        shown = shown_input(uri)
+        raise MisconfiguredError("bad_input", f"{shown} cannot be read as {file_format}: {_first_line(e)}") from e
 
 
 def _read_csv(spark: SparkSession, uri: str, options: Mapping[str, str]) -> DataFrame:
-    """Read CSV in UTF-8, whose first line names the columns; an empty field is an empty text, CSV knows no null."""
-    as_written = {"header": "true", "escape": '"', "enforceSchema": "false", **options}
+    as_written = {**CSV_OPTIONS, **options}
     header = spark.read.options(**{**as_written, "inferSchema": "false"}).csv(uri).columns
-    schema = StructType([StructField(name, StringType()) for name in [*header, CORRUPT]])
-    rows = spark.read.schema(schema).options(**as_written).csv(uri)
-    return rows.select(
-        *(F.when(F.col(CORRUPT).isNull(), F.coalesce(F.col(f"`{name}`"), F.lit(""))).alias(name) for name in header),
-        CORRUPT,
-    )
+    return csv_rows(spark.read.schema(csv_schema(header)).options(**as_written).csv(uri), header)
 
 
-def _text_schema(paths: Any) -> StructType:
-    """Return a schema of texts at these places; structs where a path goes into some."""
-    schema = StructType()
-    below: dict[str, list[str]] = {}
-    for path in paths:
-        name, _, rest = path.partition(".")
-        below.setdefault(name, []).extend([rest] if rest else [])
-    for name, rest in below.items():
-        schema.add(name, _text_schema(rest) if rest else StringType())
-    return schema
+def shown_input(uri: str) -> str:
+    """Return an address as it may be shown and kept: without credentials."""
+    return without_credentials(uri) if "://" in uri else uri
 
 
 def columns_from(pairs: Mapping[str, str]) -> dict[str, str]:

@@ -1,9 +1,10 @@
-"""What the tests of the job share: made-up events of every awkward kind, a filled log, one Spark session."""
+"""What the tests of the job share: awkward events, a filled log, one Spark session, folders in object stores."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import sys
 import warnings
 from collections import defaultdict
@@ -19,6 +20,7 @@ from functions.core.report import rows_of
 from functions.core.settings import Settings
 from functions.core.shards import shard_of
 from functions.core.spans import average_hours, spans_of, totals_of
+from tests.spark.object_stores import S3Server, running_google_storage, running_s3
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -139,3 +141,31 @@ def spark() -> Iterator[SparkSession]:
         )
     yield session
     session.stop()
+
+
+@pytest.fixture(scope="module")
+def google_storage() -> Iterator[int]:
+    """A server of Google Cloud Storage with a bucket; its port."""
+    with running_google_storage() as port:
+        yield port
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[S3Server]:
+    """A server of S3 with a bucket, and a key for it."""
+    with running_s3() as server:
+        yield server
+
+
+@pytest.fixture(params=["gs", "s3", *(["given"] if "FLYERTIME_TEST_ARCHIVE_URI" in os.environ else [])])
+def object_folder(request: pytest.FixtureRequest) -> str:
+    """A folder of the test's own in an object store."""
+    if request.param == "given":
+        address, _, query = os.environ["FLYERTIME_TEST_ARCHIVE_URI"].partition("?")
+        return f"{address}/{secrets.token_hex(8)}?{query}"
+    if request.param == "s3":
+        server: S3Server = request.getfixturevalue("s3")
+        return server.uri(secrets.token_hex(8))
+    port = request.getfixturevalue("google_storage")
+    query = f"endpoint_override=127.0.0.1:{port}&scheme=http&retry_limit_seconds=5"
+    return f"gs://anonymous@bucket/{secrets.token_hex(8)}?{query}"

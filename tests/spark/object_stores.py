@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import quote, urlencode
 
 from functions.local.valkey import free_port
+from spark.addresses import ObjectAddress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,6 +38,23 @@ class S3Server(NamedTuple):
         """Return a folder's address, with the key in it."""
         names = ":".join(quote(name, safe="") for name in (key or self.key, secret or self.secret))
         return f"s3a://{names}@{bucket}/{folder}?endpoint_override=127.0.0.1:{self.port}&scheme=http&region=us-east-1"
+
+
+def upload(folder: Path, uri: str) -> None:
+    """Copy the files of a folder of this machine, their bytes as they are, to a folder in an object store."""
+    address = ObjectAddress.parse(uri)
+    file_system = address.open()
+    for file in sorted(folder.rglob("*")):
+        if file.is_file():
+            path = f"{address.bucket}/{address.path}/{file.relative_to(folder).as_posix()}"
+            with file_system.open_output_stream(path, compression=None) as sink:
+                sink.write(file.read_bytes())
+
+
+def within(uri: str, name: str) -> str:
+    """Return the address of something in a folder, or a pattern there."""
+    address, question, query = uri.partition("?")
+    return f"{address}/{name}{question}{query}"
 
 
 @contextmanager

@@ -8,8 +8,6 @@ object store to run the same on, such as ``s3a://KEY:SECRET@BUCKET/FOLDER?endpoi
 from __future__ import annotations
 
 import dataclasses
-import os
-import secrets
 from typing import TYPE_CHECKING
 
 import pytest
@@ -28,12 +26,12 @@ from spark.rebuilding import rebuild
 from spark.resharding import reshard
 from spark.verifying import verify_shard
 from tests.fold_in_process import fold
-from tests.spark.object_stores import S3Server, running_google_storage, running_s3
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from functions.core.settings import Settings
+    from tests.spark.object_stores import S3Server
 
     Fill = Callable[[Settings, Iterable[list[Event]]], None]
     Read = Callable[[Settings], dict[str, float]]
@@ -46,38 +44,10 @@ EVENTS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def google_storage() -> Iterator[int]:
-    """A server of Google Cloud Storage with a bucket; its port."""
-    with running_google_storage() as port:
-        yield port
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[S3Server]:
-    """A server of S3 with a bucket, and a key for it."""
-    with running_s3() as server:
-        yield server
-
-
-@pytest.fixture(params=["gs", "s3", *(["given"] if "FLYERTIME_TEST_ARCHIVE_URI" in os.environ else [])])
-def archive_uri(request: pytest.FixtureRequest) -> str:
-    """A folder of the test's own in an object store."""
-    if request.param == "given":
-        address, _, query = os.environ["FLYERTIME_TEST_ARCHIVE_URI"].partition("?")
-        return f"{address}/{secrets.token_hex(8)}?{query}"
-    if request.param == "s3":
-        server: S3Server = request.getfixturevalue("s3")
-        return server.uri(secrets.token_hex(8))
-    port = request.getfixturevalue("google_storage")
-    query = f"endpoint_override=127.0.0.1:{port}&scheme=http&retry_limit_seconds=5"
-    return f"gs://anonymous@bucket/{secrets.token_hex(8)}?{query}"
-
-
 @pytest.fixture
-def kept(settings: Settings, archive_uri: str) -> Settings:
+def kept(settings: Settings, object_folder: str) -> Settings:
     """Two shards, and an archive there."""
-    return dataclasses.replace(settings, shards=SHARDS, archive_uri=archive_uri)
+    return dataclasses.replace(settings, shards=SHARDS, archive_uri=object_folder)
 
 
 @pytest.fixture

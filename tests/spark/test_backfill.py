@@ -267,9 +267,8 @@ def test_an_input_that_changes_while_it_is_read_is_told(
 @pytest.mark.parametrize(
     ("uri", "said"),
     [
-        ("s3a://bucket/day=1", r"for s3a://. Name org.apache.hadoop:hadoop-aws:3[.\d]+ in spark.jars.packages"),
-        ("gs://bucket/day=1", "for gs://. Name com.google.cloud.bigdataoss:gcs-connector in spark.jars.packages"),
-        ("s3://bucket/day=1", "s3://bucket/day=1 cannot be read: write s3a:// in place of it"),
+        ("abfss://c@a.invalid/x", r"for abfss://. Name org.apache.hadoop:hadoop-azure:3[.\d]+ in spark.jars.packages"),
+        ("s3n://bucket/day=1", "s3n://bucket/day=1 cannot be read: write s3:// in place of it"),
         ("nosuch://me:secret@host/x", "^nosuch://host/x cannot be read: Spark knows no file system for nosuch://"),
         ("hdfs://nosuch.invalid:1/x", "^hdfs://nosuch.invalid:1/x cannot be read: .*nosuch.invalid"),
     ],

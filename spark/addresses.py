@@ -12,7 +12,6 @@ import pyarrow as pa
 import pyarrow.fs
 
 from functions.core.errors import FlyertimeError, MisconfiguredError, UnavailableError
-from functions.core.settings import without_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,7 +63,7 @@ class ObjectAddress:
     path: str
     """Below the bucket, exactly as it was written: nothing in it is an escape."""
     shown: str
-    """Without credentials."""
+    """Without credentials and query."""
     opened: str = field(repr=False)
     """The bucket's own address, with credentials and query."""
 
@@ -84,8 +83,7 @@ class ObjectAddress:
                 "bad_input", f"the {scheme}:// address names no bucket ({scheme}://BUCKET/…; a / in a secret is %2F)"
             )
         asked = f"?{query}" if query else ""
-        shown = without_credentials(f"{scheme}://{bucket}{asked}").removesuffix(asked)
-        return cls(bucket, path.strip("/"), f"{shown}/{path}", f"{scheme}://{user}{at}{bucket}{asked}")
+        return cls(bucket, path.strip("/"), f"{scheme}://{bucket}/{path}", f"{scheme}://{user}{at}{bucket}{asked}")
 
     def below(self, name: str) -> ObjectAddress:
         """Return a place in this folder."""

@@ -67,8 +67,13 @@ class Source:
     @property
     def digest(self) -> str:
         """Return a name that follows from all of it but the credentials, which may be others at the next start."""
-        uri = shown_input(self.uri) if is_in_object_store(self.uri) else self.uri
-        parts = [uri, self.format, self.columns, self.options, self.unit]
+        parts = [
+            shown_input(self.uri) if is_in_object_store(self.uri) else self.uri,
+            self.format,
+            self.columns,
+            self.options,
+            self.unit,
+        ]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -10,7 +11,6 @@ from pyspark.errors import PySparkException
 
 from functions.core.errors import MisconfiguredError
 from functions.core.events import FIELDS
-from functions.core.settings import without_credentials
 from spark.addresses import ObjectAddress, is_in_object_store
 from spark.object_files import found_files
 from spark.object_input import read_objects
@@ -65,9 +65,9 @@ def files_of(spark: SparkSession, uri: str) -> InputFiles:
         reason = str(getattr(e, "java_exception", e)).splitlines()[0]
         if "No FileSystem for scheme" in reason or "ClassNotFoundException" in reason:
             reason = _what_is_missing(uri.partition("://")[0], jvm.org.apache.hadoop.util.VersionInfo.getVersion())
-        raise MisconfiguredError("bad_input", f"{without_credentials(uri)} cannot be read: {reason}") from e
+        raise MisconfiguredError("bad_input", f"{shown_input(uri)} cannot be read: {reason}") from e
     if not found:
-        raise MisconfiguredError("no_input", f"{uri}: no such file or folder, or nothing in it")
+        raise MisconfiguredError("no_input", f"{shown_input(uri)}: no such file or folder, or nothing in it")
     return _summed(found)
 
 
@@ -107,8 +107,8 @@ def read(
             return spark.read.schema(json_schema(columns.values())).options(**options).json(uri)
         return _read_csv(spark, uri, options)
     except PySparkException as e:
-        shown = shown_input(uri)
-        raise MisconfiguredError("bad_input", f"{shown} cannot be read as {file_format}: {_first_line(e)}") from e
+        shown = f"{shown_input(uri)} cannot be read as {file_format}"
+        raise MisconfiguredError("bad_input", f"{shown}: {_first_line(e)}") from e
 
 
 def _read_csv(spark: SparkSession, uri: str, options: Mapping[str, str]) -> DataFrame:
@@ -118,8 +118,8 @@ def _read_csv(spark: SparkSession, uri: str, options: Mapping[str, str]) -> Data
 
 
 def shown_input(uri: str) -> str:
-    """Return an address as it may be shown and kept: without credentials."""
-    return without_credentials(uri) if "://" in uri else uri
+    """Return an address as it may be shown and kept: without user and password, all else as it is."""
+    return re.sub(r"^([\w+.-]+://)[^/?]*@", r"\1", uri)
 
 
 def columns_from(pairs: Mapping[str, str]) -> dict[str, str]:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 MARK: Final = "\0"
 """Before a line that is no UTF-8: that is no JSON, so Spark takes the line for none."""
 _MARK_BYTES: Final = MARK.encode()
-_FRACTION: Final = rb"[:,\[\s]-?\d+[.eE]|[:,\[\s]-0"
-"""Where a number begins that may be written in other ways."""
+_INEXACT: Final = rb'"(?:%s)"\s*:\s*(?:[\[{]|-?\d+[.eE]|-0)'
+"""A member of one of these names whose value may be written in other ways."""
 
 _Tree = dict[str, Any]
 """Names of members to those within, None where there are none."""
@@ -35,7 +35,7 @@ class JsonLines:
         columns = tuple(columns)
         self._tree = _tree_of(columns)
         names = [re.escape(column.rpartition(".")[2].encode()) for column in columns]
-        self._inexact = re.compile(rb'%s|"(?:%s)"\s*:\s*[\[{]' % (_FRACTION, b"|".join(names)))
+        self._inexact = re.compile(_INEXACT % b"|".join(names))
 
     def batch(self, lines: bytes) -> pa.RecordBatch:
         """Return lines as a column of texts."""

@@ -8,7 +8,7 @@ import pytest
 
 from functions.core.errors import MisconfiguredError
 from spark.addresses import ObjectAddress
-from spark.history_input import files_of
+from spark.history_input import files_of, shown_input
 from spark.object_files import ObjectFile, alternatives, folder_names, folders_of, found_files, steps_below
 from spark.object_parts import tasks_of
 from tests.spark.object_stores import S3Server, upload, within
@@ -181,6 +181,20 @@ def test_an_address_without_a_bucket_is_told_without_what_may_be_a_secret(uri: s
     with pytest.raises(MisconfiguredError, match="names no bucket") as caught:
         ObjectAddress.parse(uri)
     assert "SEC" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("s3a://K:S%2F@b/{a,b}/x@y?scheme=http", "s3a://b/{a,b}/x@y?scheme=http"),
+        ("hdfs://me@host:1/{a,b}", "hdfs://host:1/{a,b}"),
+        ("gs://b/x?y@z", "gs://b/x?y@z"),
+        ("a@b,c/*.csv", "a@b,c/*.csv"),
+    ],
+)
+def test_what_is_kept_of_an_address_lacks_user_and_password_alone(uri: str, shown: str) -> None:
+    """A comma is a pattern's or a name's, not one between addresses of a store."""
+    assert shown == shown_input(uri)
 
 
 def test_files_are_shared_out_whole_or_in_parts() -> None:

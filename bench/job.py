@@ -67,6 +67,8 @@ def _sides(folder: Path, events: int, rounds: int) -> None:
         with _copy_of(filled) as valkey:
             took["fold"].append(_timed("fold", url=valkey.url))
             held = _state_of(valkey)
+        with _copy_of(filled) as valkey:
+            took["fold_same_settings"].append(_timed("fold", "--settings", "reference", url=valkey.url))
         took["reference_json"].append(_timed("reference", "json", str(files / "ndjson")))
         took["reference_parquet"].append(_timed("reference", "parquet", parquet))
         took["history"].append(_timed("history", parquet))
@@ -82,8 +84,9 @@ def _sides(folder: Path, events: int, rounds: int) -> None:
         sides = {side: _median(runs, part) for side, runs in took.items() if part in runs[0]}
         for kind in ("json", "parquet"):
             reference_s = sides[f"reference_{kind}"]
-            ratio = reference_s / sides["fold"]
-            print_measured(f"{name}_{kind}", ratio, "ratio", fold_s=sides["fold"], reference_s=reference_s, **about)
+            for settings, fold_s in (("", sides["fold"]), ("_same_settings", sides["fold_same_settings"])):
+                measured = {"fold_s": fold_s, "reference_s": reference_s}
+                print_measured(f"{name}_{kind}{settings}", reference_s / fold_s, "ratio", **measured, **about)
     for side in ("history", "duckdb", "polars"):
         whole_s = {f"{name}_s": _median(took[name], "process_s") for name in ("fold", side)}
         print_measured(f"whole_process_{side}", whole_s[f"{side}_s"], "s", **whole_s, **about)

@@ -13,22 +13,28 @@ from spark import class_archive
 from spark.prepared_daemon import ADDRESS, prepared_daemon
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from functions.core.settings import Settings
 
 
 @contextmanager
 def start_context(
-    settings: Settings, run: str, *, sql: bool = False, java_options: str | None = None
+    settings: Settings,
+    run: str,
+    *,
+    sql: bool = False,
+    java_options: str | None = None,
+    given: Mapping[str, str] | None = None,
 ) -> Iterator[SparkContext]:
     """Start a Spark context, and stop it at the end.
 
     What spark-submit or the operator has set stays as it is; on one machine it listens on the loopback address only.
     With ``sql`` the JVM does work of its own, and gets the memory and the compiler for it. ``java_options`` are further
-    ones on one machine; by default those that have classes from an archive, where there is one.
+    ones on one machine; by default those that have classes from an archive, where there is one. ``given`` are settings
+    of Spark that stay as they are too.
     """
-    conf = SparkConf()
+    conf = SparkConf().setAll([*(given or {}).items()])
     conf.setIfMissing("spark.master", settings.spark_master or "local[*,4]")  # four tries a task, as on a cluster
     conf.setIfMissing("spark.app.name", run)
     conf.setIfMissing("spark.ui.enabled", "false")

@@ -11,6 +11,7 @@ import time
 import redis
 
 from bench.job_sides.process_tree import cpu_s, peaks_mb
+from bench.job_sides.spark_settings import OF_REFERENCE
 from bench.workload import Workload
 from functions.adapters.redis_store import RedisStore
 from functions.core import settings as settings_
@@ -24,11 +25,13 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--then", type=int, default=0)
     parser.add_argument("--users", type=int, default=0)
+    parser.add_argument("--settings", choices=("own", "reference"), default="own")
     arguments = parser.parse_args()
     settings = settings_.parse(os.environ)
     summary = Summary()
     entered_s = time.monotonic()
-    with start_context(settings, "bench") as context:
+    given = OF_REFERENCE if arguments.settings == "reference" else None
+    with start_context(settings, "bench", given=given) as context:
         store = redis.Redis.from_url(settings.redis_url)
         cpu_before_s = cpu_s() + _store_cpu_s(store)
         started_s = time.monotonic()

@@ -10,19 +10,12 @@ from pyspark.sql import SparkSession, Window
 from pyspark.sql import functions as F  # noqa: N812  # the name that every Spark user knows
 
 from bench.job_sides.process_tree import cpu_s
+from bench.job_sides.spark_settings import OF_REFERENCE
 
 
 def main() -> None:
     """Run, and print the seconds and the number of users."""
-    spark = (
-        SparkSession.builder.master("local[*]")
-        .config("spark.ui.enabled", "false")
-        .config("spark.driver.host", "127.0.0.1")
-        .config("spark.driver.bindAddress", "127.0.0.1")
-        .config("spark.driver.memory", "6g")
-        .config("spark.sql.shuffle.partitions", "8")  # the default of 200 is for clusters
-        .getOrCreate()
-    )
+    spark = SparkSession.builder.config(map=dict(OF_REFERENCE)).getOrCreate()
     cpu_before_s = cpu_s()
     started_s = time.monotonic()
     schema = "timestamp timestamp, user_id string, event string, flyer_id string, merchant_id string"

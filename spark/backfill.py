@@ -150,7 +150,7 @@ def backfill(
             _count(_Work(rows, shards, store, worker_settings, settings.lateness_us is not None), result)
             if result.rows_rejected and rejects:
                 result.rejects = _write_rejects(rows, rejects, result.backfill)
-        if files_of(spark, source.uri).digest != record["digest"]:
+        if files_of(spark, source.uri, source.options).digest != record["digest"]:
             raise MisconfiguredError(
                 "input_changed",
                 f"{shown_input(source.uri)} changed while it was read: what was counted may be a mixture",
@@ -174,7 +174,7 @@ def session_for_history(spark: SparkSession) -> SparkSession:
 
 def _registered(store: HistoryStore, spark: SparkSession, source: Source, name: str) -> dict[str, Any]:
     """Return what is on record of this backfill, having put it there at the first start."""
-    files = files_of(spark, source.uri)
+    files = files_of(spark, source.uri, source.options)
     fields = dataclasses.asdict(files) | {
         "input": shown_input(source.uri),
         "source": source.digest,

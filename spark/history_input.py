@@ -12,7 +12,7 @@ from pyspark.errors import PySparkException
 from functions.core.errors import MisconfiguredError
 from functions.core.events import FIELDS
 from spark.addresses import ObjectAddress, is_in_object_store
-from spark.object_files import found_files
+from spark.object_files import ObjectFile, folder_names, folders_of, found_files
 from spark.object_input import read_objects
 from spark.text_formats import CSV_OPTIONS, csv_rows, csv_schema, json_schema
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from pyspark.sql import DataFrame, SparkSession
 
+_MILLISECOND_NS: Final = 1_000_000
 FORMATS: Final = ("parquet", "json", "csv")
 _CONNECTORS: Final = {"abfss": "org.apache.hadoop:hadoop-azure:{hadoop}"}
 """What brings a file system that Spark does not have, by the scheme of its addresses."""
@@ -36,21 +37,22 @@ class InputFiles:
     """Follows from the names, sizes and times of all files."""
 
 
-def files_of(spark: SparkSession, uri: str) -> InputFiles:
+def files_of(spark: SparkSession, uri: str, options: Mapping[str, str] | None = None) -> InputFiles:
     """Return the files below an address, or those that its pattern matches; as in Spark, none in ``_`` or ``.``.
 
     Raises:
-        MisconfiguredError: There are none, or the file system cannot be read.
+        MisconfiguredError: There are none, or the file system cannot be read, or folders say of some files what those
+            of others do not: Spark passes such others over without a word.
         UnavailableError: The object store does not answer.
     """
     if is_in_object_store(uri):
-        files = found_files(ObjectAddress.parse(uri))
-        return _summed([(file.path, file.size_bytes, file.mtime_ns) for file in files])
+        in_store = found_files(ObjectAddress.parse(uri))
+        return _summed([(file.path, file.size_bytes, file.mtime_ns) for file in in_store])
     jvm: Any = spark._jvm  # noqa: SLF001  # PySpark's own way to Hadoop's file systems
     try:
         root = jvm.org.apache.hadoop.fs.Path(uri)
         file_system = root.getFileSystem(spark._jsparkSession.sessionState().newHadoopConf())  # noqa: SLF001  # as above
-        found: list[tuple[str, int, int]] = []
+        found: list[ObjectFile] = []
         for start in file_system.globStatus(root) or ():
             files = file_system.listFiles(start.getPath(), True)
             while files.hasNext():
@@ -58,7 +60,8 @@ def files_of(spark: SparkSession, uri: str) -> InputFiles:
                 path = status.getPath().toString()
                 below = path.removeprefix(start.getPath().toString()).split("/")
                 if not any(step.startswith(("_", ".")) for step in [*below, status.getPath().getName()]):
-                    found.append((path, status.getLen(), status.getModificationTime()))
+                    mtime_ns = status.getModificationTime() * _MILLISECOND_NS
+                    found.append(ObjectFile(path, status.getLen(), mtime_ns, folders_of(below[1:-1])))
     except Exception as e:  # of Java, many kinds
         if not type(e).__module__.startswith(("py4j", "pyspark")):
             raise
@@ -68,7 +71,9 @@ def files_of(spark: SparkSession, uri: str) -> InputFiles:
         raise MisconfiguredError("bad_input", f"{shown_input(uri)} cannot be read: {reason}") from e
     if not found:
         raise MisconfiguredError("no_input", f"{shown_input(uri)}: no such file or folder, or nothing in it")
-    return _summed(found)
+    if {name.lower(): text.lower() for name, text in (options or {}).items()}.get("recursivefilelookup") != "true":
+        folder_names(sorted(found))
+    return _summed([(file.path, file.size_bytes, file.mtime_ns // _MILLISECOND_NS) for file in found])
 
 
 def _summed(found: Sequence[tuple[str, int, int]]) -> InputFiles:

@@ -264,6 +264,17 @@ def test_an_input_that_changes_while_it_is_read_is_told(
     store.close()
 
 
+def test_files_beside_folders_that_say_something_are_not_passed_over(spark: SparkSession, tmp_path: Path) -> None:
+    """Which is what Spark does with them; where folders say nothing by wish, all count."""
+    (tmp_path / "day=1").mkdir()
+    for name in ("a.json", "day=1/b.json"):
+        (tmp_path / name).write_text(json.dumps(rows_of(EVENTS[:1])[0]))
+
+    with pytest.raises(MisconfiguredError, match=r"columns \(\), but \S+/day=1/b.json \(day\): count one kind alone"):
+        files_of(spark, str(tmp_path))
+    assert 2 == files_of(spark, str(tmp_path), {"RecursiveFileLookup": "true"}).files
+
+
 @pytest.mark.parametrize(
     ("uri", "said"),
     [

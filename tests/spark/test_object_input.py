@@ -74,13 +74,8 @@ def rows_in(
     return sorted((tuple(row.asDict().items()) for row in rows.collect()), key=repr)
 
 
-@pytest.fixture(params=[10**6, 1500], ids=["whole files", "parts"])
-def part_bytes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    """How large parts are, at least and at most."""
-    size: int = request.param
-    monkeypatch.setattr(object_parts, "LEAST_BYTES", size)
-    monkeypatch.setattr(object_parts, "MOST_BYTES", size)
-    return size
+PARTS_BYTES: Final = (10**6, 1500)
+"""How large parts are, at least and at most: whole files, and pieces of them."""
 
 
 def check_equal(
@@ -94,17 +89,22 @@ def check_equal(
     unit: str | None = None,
     pattern: str = "",
 ) -> list[Any]:
-    """Check that a folder of this machine and one in an object store have the same rows, and return these."""
+    """Check that a folder of this machine and one in an object store have the same rows, and return these.
+
+    There they are read twice, in whole files and in parts.
+    """
     local = folder_with(folder, files)
     remote = s3.uri(f"rows/{folder.name}")
     upload(folder, remote)
-    found = [
-        rows_in(spark, uri, kind, columns or {}, options or {}, unit)
-        for uri in (f"{local}/{pattern}", within(remote, pattern))
-    ]
-    assert len(found[0]) == len(found[1])
-    assert found[0] == found[1]
-    return found[0]
+    wanted = rows_in(spark, f"{local}/{pattern}", kind, columns or {}, options or {}, unit)
+    for part_bytes in PARTS_BYTES:
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(object_parts, "LEAST_BYTES", part_bytes)
+            patched.setattr(object_parts, "MOST_BYTES", part_bytes)
+            found = rows_in(spark, within(remote, pattern), kind, columns or {}, options or {}, unit)
+        assert len(wanted) == len(found)
+        assert wanted == found
+    return wanted
 
 
 AWKWARD_JSON: Final = (
@@ -139,14 +139,12 @@ def test_json_has_the_same_rows(
     spark: SparkSession,
     s3: S3Server,
     tmp_path: Path,
-    part_bytes: int,
     files: dict[str, bytes],
     options: dict[str, str],
 ) -> None:
     """Lines that are none, of other types, with other ends, in no UTF-8, packed, in folders that say something."""
     rows = check_equal(spark, s3, tmp_path, "json", files, options=options)
 
-    assert part_bytes
     assert bool(rows) == ("b.json" not in files or bool(files["b.json"].strip()))
 
 
@@ -178,7 +176,6 @@ def test_csv_has_the_same_rows(
     spark: SparkSession,
     s3: S3Server,
     tmp_path: Path,
-    part_bytes: int,
     files: dict[str, bytes],
     options: dict[str, str],
 ) -> None:
@@ -187,7 +184,6 @@ def test_csv_has_the_same_rows(
     if next(iter(files.values())).startswith(b"user_id"):
         columns = dict.fromkeys(NAMES[:-1], "user_id")
 
-    assert part_bytes
     assert check_equal(spark, s3, tmp_path, "csv", files, columns, options)
 
 
@@ -232,14 +228,12 @@ def test_parquet_has_the_same_rows(
     spark: SparkSession,
     s3: S3Server,
     tmp_path: Path,
-    part_bytes: int,
     columns: dict[str, Any],
     unit: str | None,
 ) -> None:
     """Columns of every type that may be a text or a time."""
     files = {"day=1/a.parquet": parquet(table_with(**columns)), "day=2/b.parquet": parquet(table_with(**columns)[:30])}
 
-    assert part_bytes
     assert 130 == len(check_equal(spark, s3, tmp_path, "parquet", files, unit=unit))
 
 

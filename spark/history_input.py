@@ -45,8 +45,12 @@ def files_of(spark: SparkSession, uri: str, options: Mapping[str, str] | None = 
             of others do not: Spark passes such others over without a word.
         UnavailableError: The object store does not answer.
     """
+    given = {name.lower(): text.lower() for name, text in (options or {}).items()}
+    folders_speak = given.get("recursivefilelookup") != "true"
     if is_in_object_store(uri):
         in_store = found_files(ObjectAddress.parse(uri))
+        if folders_speak:
+            folder_names(in_store)
         return _summed([(file.path, file.size_bytes, file.mtime_ns) for file in in_store])
     jvm: Any = spark._jvm  # noqa: SLF001  # PySpark's own way to Hadoop's file systems
     try:
@@ -71,7 +75,7 @@ def files_of(spark: SparkSession, uri: str, options: Mapping[str, str] | None = 
         raise MisconfiguredError("bad_input", f"{shown_input(uri)} cannot be read: {reason}") from e
     if not found:
         raise MisconfiguredError("no_input", f"{shown_input(uri)}: no such file or folder, or nothing in it")
-    if {name.lower(): text.lower() for name, text in (options or {}).items()}.get("recursivefilelookup") != "true":
+    if folders_speak:
         folder_names(sorted(found))
     return _summed([(file.path, file.size_bytes, file.mtime_ns // _MILLISECOND_NS) for file in found])
 

@@ -7,16 +7,19 @@ anew that is a text to us and none to JSON: 1.50 becomes 1.5, and 1700000000.5 b
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from spark.object_text import BOM, column_of
+from spark.text_formats import tree_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     import pyarrow as pa
+
+    from spark.text_formats import Tree
 
 MARK: Final = "\0"
 """Before a line that is no UTF-8: that is no JSON, so Spark takes the line for none."""
@@ -24,16 +27,13 @@ _MARK_BYTES: Final = MARK.encode()
 _INEXACT: Final = rb'"(?:%s)"\s*:\s*(?:[\[{]|-?\d+[.eE]|-0)'
 """A member of one of these names whose value may be written in other ways."""
 
-_Tree = dict[str, Any]
-"""Names of members to those within, None where there are none."""
-
 
 class JsonLines:
     """Makes texts of lines."""
 
     def __init__(self, columns: Iterable[str]) -> None:
         columns = tuple(columns)
-        self._tree = _tree_of(columns)
+        self._tree = tree_of(columns)
         names = [re.escape(column.rpartition(".")[2].encode()) for column in columns]
         self._inexact = re.compile(_INEXACT % b"|".join(names))
 
@@ -65,15 +65,7 @@ class JsonLines:
             return text  # no JSON, or none that is a record: Spark will say so
 
 
-def _tree_of(columns: Iterable[str]) -> _Tree:
-    below: dict[str, list[str]] = {}
-    for column in columns:
-        name, _, rest = column.partition(".")
-        below.setdefault(name, []).extend([rest] if rest else [])
-    return {name: _tree_of(rest) if rest else None for name, rest in below.items()}
-
-
-def _with_texts(record: bytes, tree: _Tree) -> bytes:
+def _with_texts(record: bytes, tree: Tree) -> bytes:
     members = msgspec.json.decode(record, type=dict[str, msgspec.Raw])
     for name, below in tree.items():
         value = bytes(members.get(name, b"null"))

@@ -154,7 +154,9 @@ def test_a_job_whose_part_is_killed_at_each_step_loses_and_doubles_nothing(
 
     assert (sent, 0) == check_books(kept, EVENTS)
     assert plain_report(EVENTS[:sent]) == read_report(kept)
-    assert folder.sweep()
+    left = folder.left()
+    assert left == folder.sweep()
+    assert left or victim == "driver"  # without it, workers may bring each file that they have begun to its commit
     assert (sent, 0) == check_books(kept, EVENTS)
 
 

@@ -10,18 +10,24 @@ import json
 import sys
 import termios
 from contextlib import suppress
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HEADER_VALUE_RE, STATUS_LINE, HttpToolsProtocol
 
 from functions.adapters import metrics
 from functions.adapters.bodies import ARRIVED
 from functions.adapters.streaming import UNSENT
+from functions.adapters.web import SEND_WHOLE
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Sequence
+
+    from starlette.types import ASGIApp
+    from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 
 class GatheringTransport:
@@ -79,7 +85,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_refused = False
         self._parts: list[bytes] = []
         self._parts_bytes = 0
-        self._extensions: dict[str, dict[object, object]] = {UNSENT: {"bytes": self._unsent_bytes}}
+        self._unsent: dict[object, object] = {"bytes": self._unsent_bytes}
         self._timer: asyncio.TimerHandle | None = self.loop.call_later(self.head_timeout_s, self._is_late)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -116,11 +122,42 @@ class BoundedProtocol(HttpToolsProtocol):
         if sum(len(name) + len(value) + 4 for name, value in self.headers) + len(self.url) > self.max_head_bytes:
             self._head_refused = True
             raise ValueError("the head is too large")  # stops the parser; the request is then refused, below
-        self.scope["extensions"] = self._extensions
         super().on_headers_complete()
         self._in_head, self._in_body = False, True
         if not self.parser.should_upgrade():
             self.headers = []  # for trailers, which are no headers of the request (RFC 9110 §6.5.1)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGIApp) -> None:  # type: ignore[override]
+        cycle.scope["extensions"] = {UNSENT: self._unsent, SEND_WHOLE: {"send": partial(self._send_whole, cycle)}}
+        super()._start_asgi_task(cycle, app)  # type: ignore[arg-type]
+
+    def _send_whole(
+        self, cycle: RequestResponseCycle, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes
+    ) -> bool:
+        """Send a whole reply, whose length is among its headers; tell whether it could be done at once.
+
+        uvicorn looks at each header by itself and hands head and body on one by one, which takes it as long as a small
+        question takes to be answered.
+        """
+        if (
+            cycle.response_started
+            or cycle.disconnected
+            or not cycle.keep_alive
+            or cycle.flow.write_paused
+            or cycle.scope["method"] == "HEAD"
+        ):
+            return False
+        parts = [STATUS_LINE[status]]
+        for name, value in (*cycle.default_headers, *headers):
+            parts += name, b": ", value, b"\r\n"
+        if HEADER_VALUE_RE.search(b"".join(parts[3::4])):
+            raise RuntimeError("a header's value has a control character")
+        cycle.response_started = cycle.response_complete = True
+        cycle.waiting_for_100_continue = False
+        cycle.transport.write(b"".join([*parts, b"\r\n", body]))
+        cycle.message_event.set()
+        cycle.on_response()
+        return True
 
     def on_body(self, body: bytes) -> None:
         """Take a part of a body; nothing more is read while a piece waits for the function."""

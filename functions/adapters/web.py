@@ -23,11 +23,15 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from starlette.requests import Request
+    from starlette.types import Receive, Scope, Send
 
 logger = logging.getLogger(__name__)
 
 PROBLEM_TYPE: Final = "application/problem+json"
 NO_STORE: Final = {"cache-control": "no-store"}
+
+SEND_WHOLE: Final = "flyertime.send_whole"
+"""ASGI extension of our server: a function that sends a whole reply at once, or tells that it cannot."""
 
 
 def headers_of(request: Request) -> dict[str, str]:
@@ -50,6 +54,12 @@ class _Prepared(Response):
         self.body = body
         self.raw_headers = [*headers] if status == 304 else [*headers, (b"content-length", b"%d" % len(body))]
         self.background = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the reply (ASGI)."""
+        at_once = scope.get("extensions", {}).get(SEND_WHOLE)
+        if at_once is None or not at_once["send"](self.status_code, self.raw_headers, self.body):
+            await super().__call__(scope, receive, send)
 
 
 _MOST_DIGITS: Final = 9

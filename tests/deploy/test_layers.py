@@ -28,6 +28,7 @@ MAY_IMPORT = {
         "functions.adapters.bodies",
         "functions.adapters.metrics",
         "functions.adapters.streaming",
+        "functions.adapters.web",
     },
     "functions.local": {"functions.core", "functions.adapters", "functions.local"},
     "functions.cli": {

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from functions.adapters.redis_regular import Regular
 from functions.core.report_rows import is_current
 from functions.core.report_summary import Summary
-from functions.core.report_texts import hours_text
+from functions.core.report_texts import around_hours
 from functions.core.spans import COMPUTED, NO_SESSION, NOT_KEPT, TOTALS, TOTALS_FORMAT
 
 if TYPE_CHECKING:
@@ -57,6 +57,8 @@ def _numbers_of(numbers: Sequence[int]) -> Any:
 _KEY_BYTES: Final = 8
 _DIGIT_BITS: Final = 11
 """Of a key, that are sorted by at a time: Arrow counts where numbers are below 4,096."""
+_FEW_KEYS: Final = 16_384
+"""So many at most are put in order by comparing; of more, digits take less time."""
 _FEW_ALIKE: Final = 16
 """Where more than one of so many ids are alike in their keys, all are put in order by the whole."""
 
@@ -90,6 +92,11 @@ class SortedRows:
     def __len__(self) -> int:
         return len(self._ids)
 
+    @property
+    def size_bytes(self) -> int:
+        """The memory that they take."""
+        return int(self._ids.nbytes + self._places.nbytes) + 8 * len(self._hundredths)
+
     def text(self, encoder: TextEncoder, start: int, rows: int, lead: bytes = b"") -> bytes:
         """Return what the encoder, always the same one, makes of some rows' ids and averages, behind a lead.
 
@@ -122,8 +129,8 @@ class SortedRows:
         if name not in self._plain:
             self._plain[name] = encoder.writes_as_they_are(*_joined(self._ids), len(self))
         if self._plain[name]:
-            tail = last + encoder.separator + self._before
-            self._after = _array_of([between + hours_text(value) + tail for value in self._hundredths])
+            texts = around_hours(between, last + encoder.separator + self._before)
+            self._after = _array_of([*map(texts.__getitem__, self._hundredths)])
 
 
 def unpacked(shape: Shape, pieces: Sequence[bytes], unpack: Callable[[bytes], bytes]) -> SortedRows:
@@ -152,14 +159,17 @@ def order_of(ids: Any) -> Any:
     length = ids.type.byte_width if pa.types.is_fixed_size_binary(ids.type) else 0
     if length < _KEY_BYTES or len(ids) < 2:
         return pc.sort_indices(ids)
-    bounds = pc.min_max(ids).as_py()
-    alike_bytes = next((n for n, (a, b) in enumerate(zip(bounds["min"], bounds["max"], strict=True)) if a != b), 0)
-    start = min(alike_bytes, length - _KEY_BYTES)
-    numbers = array("Q", _joined(pc.binary_slice(ids, start, start + _KEY_BYTES))[0])
-    if sys.byteorder == "little":
-        numbers.byteswap()
-    keys = pa.Array.from_buffers(pa.uint64(), len(ids), [None, pa.py_buffer(numbers)])
-    order = _by_digits(keys)
+    start = 0
+    keys = _keys_of(ids, start)
+    least, most = _bytes_of_bounds(keys)
+    if least[0] == most[0]:
+        if least == most:
+            bounds = pc.min_max(ids).as_py()
+            least, most = bounds["min"], bounds["max"]
+        alike_bytes = next((n for n, (a, b) in enumerate(zip(least, most, strict=True)) if a != b), 0)
+        start = min(alike_bytes, length - _KEY_BYTES)
+        keys = _keys_of(ids, start)
+    order = pc.sort_indices(keys) if len(ids) <= _FEW_KEYS else _by_digits(keys)
     if start + _KEY_BYTES == length:
         return order
     in_order = keys.take(order)
@@ -175,6 +185,20 @@ def order_of(ids: Any) -> Any:
             places[begin : one + 2] = array("Q", sorted(places[begin : one + 2], key=lambda place: ids[place].as_py()))
             begin = following
     return pa.Array.from_buffers(pa.uint64(), len(ids), [None, pa.py_buffer(places)])
+
+
+def _keys_of(ids: Any, start: int) -> Any:
+    """Return eight bytes of each id as a number, which come in the same order."""
+    numbers = array("Q", _joined(pc.binary_slice(ids, start, start + _KEY_BYTES))[0])
+    if sys.byteorder == "little":
+        numbers.byteswap()
+    return pa.Array.from_buffers(pa.uint64(), len(ids), [None, pa.py_buffer(numbers)])
+
+
+def _bytes_of_bounds(keys: Any) -> tuple[bytes, bytes]:
+    """Return the least and the largest of some keys as the bytes that they are."""
+    bounds = pc.min_max(keys).as_py()
+    return bounds["min"].to_bytes(_KEY_BYTES, "big"), bounds["max"].to_bytes(_KEY_BYTES, "big")
 
 
 def _by_digits(keys: Any) -> Any:
@@ -195,16 +219,19 @@ def _number_of(number: int) -> Any:
 
 def sorted_rows(averages: Averages | Regular) -> SortedRows | None:
     """Return users' rows from an averages hash; None where some value is not of the usual kind."""
-    if isinstance(averages, Regular) and averages.lengths[0]:
-        values = _column_of(averages, 1)
-        names = _column_of(averages, 0)
+    regular = averages if isinstance(averages, Regular) and averages.lengths[0] else None
+    if regular is not None:
+        columns = _columns_of(_packed_in(regular))
     else:
         ids, texts = averages.columns() if isinstance(averages, Regular) else averages
-        values = _packed_of(texts)
-        names = _array_of(ids)
-    columns = _columns_of(values)
+        columns = _columns_of(_packed_of(texts))
     if columns is None:
         return None
+    if regular is not None:
+        place = regular.places[0]
+        names = pc.binary_slice(_records_of(regular), place, place + regular.lengths[0])
+    else:
+        names = _array_of(ids)
     if columns.there is not None:
         names = names.filter(columns.there)
     order = order_of(names)
@@ -215,7 +242,7 @@ def sorted_rows(averages: Averages | Regular) -> SortedRows | None:
 
 def summary_of(values: Sequence[bytes] | Regular) -> Summary | None:
     """Return the summary of users from an averages hash; None where some value is not of the usual kind."""
-    columns = _columns_of(_column_of(values, -1) if isinstance(values, Regular) else _packed_of(values))
+    columns = _columns_of(_packed_in(values) if isinstance(values, Regular) else _packed_of(values))
     if columns is None:
         return None
     packed = columns.packed
@@ -225,7 +252,7 @@ def summary_of(values: Sequence[bytes] | Regular) -> Summary | None:
     unclosed = _numbers(packed, _UNCLOSED)
     kept = not pc.any(pc.equal(unclosed, _UNKNOWN)).as_py()
     summary = Summary(
-        users=len(packed),
+        users=len(packed.records),
         sessions=pc.sum(_numbers(packed, _SESSIONS)).as_py() or 0,
         seconds=pc.sum(seconds).as_py() or 0,
         closed_sessions=(pc.sum(_numbers(packed, _CLOSED_SESSIONS)).as_py() or 0) if kept else None,
@@ -236,57 +263,74 @@ def summary_of(values: Sequence[bytes] | Regular) -> Summary | None:
     return summary
 
 
-def _column_of(regular: Regular, number: int) -> Any:
-    """Return a column, in memory of its own."""
-    records = pa.FixedSizeBinaryArray.from_buffers(
-        pa.binary(regular.record_bytes), regular.records, [None, pa.py_buffer(regular.memory).slice(regular.start)]
-    )
-    place = regular.places[number]
-    return pc.binary_slice(records, place, place + regular.lengths[number])
+class _Packed(NamedTuple):
+    """Packed totals, each within a record."""
+
+    records: Any
+    place: int
+    """Where they begin in each."""
 
 
-def _packed_of(values: Sequence[bytes]) -> Any:
-    """Return values as one column; None where they are not all of today's format."""
+def _packed_in(regular: Regular) -> _Packed | None:
+    """Return the values of a reply, its last element, where they lie; None where they are not of today's format."""
+    if regular.lengths[-1] != TOTALS.size:
+        return None
+    return _Packed(_records_of(regular), regular.places[-1])
+
+
+def _packed_of(values: Sequence[bytes]) -> _Packed | None:
+    """Return values behind each other; None where they are not all of today's format."""
     text = b"".join(values)
     if not is_current(text, values):
         return None
-    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(TOTALS.size), len(values), [None, pa.py_buffer(text)])
+    return _Packed(
+        pa.FixedSizeBinaryArray.from_buffers(pa.binary(TOTALS.size), len(values), [None, pa.py_buffer(text)]), 0
+    )
+
+
+def _records_of(regular: Regular) -> Any:
+    """Return the records of a reply, in its memory."""
+    return pa.FixedSizeBinaryArray.from_buffers(
+        pa.binary(regular.record_bytes), regular.records, [None, pa.py_buffer(regular.memory).slice(regular.start)]
+    )
 
 
 class _Columns(NamedTuple):
     """Of who has a session."""
 
-    packed: Any
+    packed: _Packed
     hundredths: Any
     there: Any
     """Who has one; None: all."""
 
 
-def _columns_of(packed: Any) -> _Columns | None:
+def _columns_of(packed: _Packed | None) -> _Columns | None:
     """Return the columns of packed totals; None where some are not of the usual kind."""
-    if packed is None or packed.type.byte_width != TOTALS.size:
+    if packed is None:
         return None
-    formats = _joined(pc.binary_slice(packed, 0, 1))[0]
-    if formats.count(TOTALS_FORMAT) != len(packed):
+    records, place = packed
+    width = records.type.byte_width
+    formats = memoryview(records.buffers()[1])[place : width * len(records) : width].tobytes()
+    if formats.count(TOTALS_FORMAT) != len(records):
         return None
     hundredths = _field(packed, _HUNDREDTHS)
     if pc.max(hundredths).as_py() < COMPUTED:
         return _Columns(packed, hundredths, None)
     there = pc.not_equal(hundredths, _number_of(NO_SESSION))
-    packed, hundredths = packed.filter(there), hundredths.filter(there)
+    records, hundredths = records.filter(there), hundredths.filter(there)
     if pc.max(hundredths).as_py() == COMPUTED:
         return None
-    return _Columns(packed, hundredths, there)
+    return _Columns(_Packed(records, place), hundredths, there)
 
 
-def _field(packed: Any, place: tuple[int, int, Any]) -> Any:
-    start, end, kind = place
-    cut = pc.binary_slice(packed, start, end)
+def _field(packed: _Packed, field: tuple[int, int, Any]) -> Any:
+    start, end, kind = field
+    cut = pc.binary_slice(packed.records, packed.place + start, packed.place + end)
     return pa.Array.from_buffers(kind, len(cut), [None, cut.buffers()[1]], offset=cut.offset)
 
 
-def _numbers(packed: Any, place: tuple[int, int, Any]) -> Any:
-    return _field(packed, place).cast(pa.int64())
+def _numbers(packed: _Packed, field: tuple[int, int, Any]) -> Any:
+    return _field(packed, field).cast(pa.int64())
 
 
 def _of_any_length(texts: Any) -> Any:
@@ -294,12 +338,16 @@ def _of_any_length(texts: Any) -> Any:
     if not pa.types.is_fixed_size_binary(texts.type):
         return texts
     width = texts.type.byte_width
-    ends = pa.py_buffer(_ends(len(texts), width))
+    ends = pa.py_buffer(_ends(-(-len(texts) // _ENDS_AT_A_TIME) * _ENDS_AT_A_TIME, width))
     return pa.Array.from_buffers(pa.binary(), len(texts), [None, ends, texts.buffers()[1].slice(width * texts.offset)])
+
+
+_ENDS_AT_A_TIME: Final = 16_384
 
 
 @lru_cache(4)
 def _ends(count: int, length: int) -> array[int]:
+    """Return where each of so many texts ends, for as many as there are, or more: they serve fewer as well."""
     return array("i", range(0, length * count + 1, length))
 
 

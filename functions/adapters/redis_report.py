@@ -174,13 +174,19 @@ class ReportStore(ValueStore):
             if not cut:
                 return
 
-    async def unsorted(self, shard: int, merchant: str | None, users: int) -> AsyncIterator[Averages | Regular]:
-        """Yield a shard's averages as `blocks` does, but in no order where they are one block."""
+    async def unsorted(
+        self, shard: int, merchant: str | None, users: int
+    ) -> AsyncIterator[tuple[Averages | Regular, bool]]:
+        """Yield a shard's averages as `blocks` does, but in no order where they are one block.
+
+        With each comes whether it is the last one; that may be empty.
+        """
         if users <= BLOCK_USERS:
-            yield await self._whole(shard, merchant)
+            yield await self._whole(shard, merchant), True
             return
         async for block in self.blocks(shard, merchant, users):
-            yield block
+            yield block, False
+        yield ([], []), True
 
     async def values(self, shard: int, merchant: str | None, users: int) -> AsyncIterator[list[bytes] | Regular]:
         """Yield the values alone of a shard's averages, in no order, at most a block of them at a time."""

@@ -17,7 +17,7 @@ import msgspec
 from functions.core.report_columns import Column, Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 
 class TableEncoder(Protocol):
@@ -204,7 +204,7 @@ def _paired(encoder: TextEncoder, columns: Sequence[Sequence[Any]], kinds: Seque
     before, between, last = encoder.around
     parts: list[bytes] = [before] * (2 * len(ids) + 1)
     parts[1::2] = ids
-    parts[2::2] = map(_around_hours(between, last + encoder.separator + before).__getitem__, hundredths)
+    parts[2::2] = map(around_hours(between, last + encoder.separator + before).__getitem__, hundredths)
     parts[-1] = between + hours_text(hundredths[-1]) + last
     return b"".join(parts)
 
@@ -219,7 +219,7 @@ def text_by_id(encoder: TextEncoder, ids: Sequence[bytes], hundredths: Sequence[
         return None
     before, between, last = encoder.around
     behind = last + encoder.separator + before
-    texts = [*map(add, ids, map(_around_hours(between, behind).__getitem__, hundredths))]
+    texts = [*map(add, ids, map(around_hours(between, behind).__getitem__, hundredths))]
     texts.sort()
     texts[-1] = texts[-1][: len(texts[-1]) - len(behind) + len(last)]
     return b"".join((before, *texts))
@@ -251,7 +251,8 @@ class _AroundHours(dict[int, bytes]):
 
 
 @lru_cache(8)
-def _around_hours(before: bytes, behind: bytes) -> _AroundHours:
+def around_hours(before: bytes, behind: bytes) -> Mapping[int, bytes]:
+    """Return hundredths of an hour as text, with what stands before and behind."""
     return _AroundHours(before, behind)
 
 
@@ -351,7 +352,7 @@ _JSON_TEXTS: Final[dict[Kind, Callable[[Sequence[Any]], Sequence[bytes]]]] = {
 _CSV_QUOTED: Final = re.compile(rb'[",\r\n]')
 _FORMULA: Final = re.compile(rb"[=+\-@\t\r\n\x00]|\xef\xbc[\x9d\x8b\x8d]|\xef\xbc\xa0")
 """Where a spreadsheet may begin to calculate; also the full-width forms of the signs, which some take for the same."""
-_CSV_SPECIAL: Final = b'",\r\n'
+_CSV_SPECIAL: Final = (b'"', b",", b"\r", b"\n")
 _FORMULA_STARTS: Final = b"=+-@\t\r\n\x00\xef"
 """First bytes of what `_FORMULA` may find."""
 
@@ -366,7 +367,9 @@ def _csv_text(value: bytes) -> bytes:
 
 def _is_plain_csv(text: bytes, starts: bytes, count: int) -> bool:
     """Tell it of texts and the first byte of each, of which an empty text has none."""
-    return len(starts) == count and (text.isalnum() or (_lacks(text, _CSV_SPECIAL) and _lacks(starts, _FORMULA_STARTS)))
+    return (
+        len(starts) == count and not any(mark in text for mark in _CSV_SPECIAL) and _lacks(starts, _FORMULA_STARTS)
+    )  # fmt: skip
 
 
 def _csv_strings(values: Sequence[bytes]) -> Sequence[bytes]:

@@ -30,6 +30,10 @@ class SortedRows(Protocol):
 
     def __len__(self) -> int: ...
 
+    @property
+    def size_bytes(self) -> int:
+        """The memory that they take."""
+
     def text(self, encoder: TextEncoder, start: int, rows: int, lead: bytes = b"") -> bytes:
         """Return what the encoder, always the same one, makes of some rows' ids and averages, behind a lead."""
 

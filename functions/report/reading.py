@@ -66,19 +66,17 @@ async def in_shards(
 
 async def by_shard(
     store: ReportStore, state: StoreState, view: View, shards: Sequence[int]
-) -> AsyncGenerator[Averages | Regular]:
-    """Yield these shards' averages, as they were read; the next shard is read meanwhile.
+) -> AsyncGenerator[tuple[Averages | Regular, bool]]:
+    """Yield these shards' averages, as they were read, and whether it is a shard's last block, which may be empty.
 
-    Those of a shard come in one block and in no order, or where it is large in several in the order of the ids; at the
-    end of each shard comes a block of nobody.
+    The next block is read meanwhile. Those of a shard come in one block and in no order, or where it is large in
+    several in the order of the ids.
     """
 
-    async def blocks() -> AsyncGenerator[Averages | Regular]:
+    async def blocks() -> AsyncGenerator[tuple[Averages | Regular, bool]]:
         for shard in shards:
             async for block in store.unsorted(shard, view.merchant, state.shards[shard].users):
-                if isinstance(block, Regular) or block[0]:
-                    yield block
-            yield [], []
+                yield block
 
     async with aclosing(ahead(blocks())) as read:
         async for block in read:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     Text: TypeAlias = tuple[int, bytes]
     """How many rows a slice has, and what it is."""
 
-_SLICE_ROWS: Final = 16_000
+_SLICE_ROWS: Final = 10_000
 """About so many rows are written at a time by Arrow's kernels; a shard's slices have the same number."""
 _LATER_USERS: Final = 250_000
 """The rows of so many at most are packed once their table has been sent, which then takes a tenth less time."""
@@ -183,8 +183,8 @@ class ShardTexts:
 
     async def _written(self, table: _Table, rows: SortedRows) -> AsyncGenerator[Text]:
         """Yield the slices of rows."""
-        slices = -(-len(rows) // _SLICE_ROWS)
-        for start, end in pairwise(len(rows) * number // slices for number in range(slices + 1)):
+        slices = max(min(1, len(rows)), round(len(rows) / _SLICE_ROWS))
+        for start, end in pairwise(round(len(rows) * number / slices) for number in range(slices and slices + 1)):
             lead = table.encoder.placed(b"")
             yield end - start, await asyncio.to_thread(rows.text, table.encoder, start, end - start, lead)
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import zlib
 
+import pyarrow as pa
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from functions.adapters import arrow_rows
 from functions.adapters.arrow_rows import SortedRows, sorted_rows, summary_of, unpacked
 from functions.adapters.redis_regular import Regular
 from functions.core.report_columns import DEFAULT_FIELDS, USER_COLUMN
@@ -127,6 +129,31 @@ def test_a_few_ids_that_begin_alike_are_put_in_order_by_the_rest() -> None:
     encoder = Csv([USER_COLUMN[name] for name in DEFAULT_FIELDS])
 
     assert [f"{name},1.0".encode() for name in sorted(names)] == written(rows, encoder, 1000).split(b"\r\n")[:-1]
+
+
+@pytest.mark.parametrize("few", [0, 16_384], ids=["by digits", "by comparing"])
+@given(
+    ids=st.integers(8, 20).flatmap(
+        lambda size: st.lists(
+            st.binary(min_size=size, max_size=size) | st.text("ab", min_size=size, max_size=size).map(str.encode),
+            min_size=1,
+            max_size=60,
+            unique=True,
+        )
+    ),
+    before=st.binary(max_size=10),
+)
+@example(ids=[b"\xff" * 8, b"\x00" * 8, b"\x80" + b"\x00" * 7], before=b"")
+def test_ids_of_one_length_are_put_in_the_order_of_their_bytes(few: int, ids: list[bytes], before: bytes) -> None:
+    """Whether there are few of them or many, whatever they have in common."""
+    ids = [before + each for each in ids]
+    width = len(ids[0])
+    column = pa.FixedSizeBinaryArray.from_buffers(pa.binary(width), len(ids), [None, pa.py_buffer(b"".join(ids))])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(arrow_rows, "_FEW_KEYS", few)
+        order = arrow_rows.order_of(column).to_pylist()
+
+    assert sorted(ids) == [ids[place] for place in order]
 
 
 @given(USERS)

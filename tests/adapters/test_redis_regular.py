@@ -89,6 +89,18 @@ def test_any_records_come_as_they_are_and_nothing_is_waited_for(
         assert not isinstance(reply, Regular)
 
 
+@pytest.mark.parametrize("odd", [0, 1, 2_047, 2_048, 2_049, 4_095, 4_096, 4_999])
+def test_one_record_among_thousands_that_is_not_alike_is_found(odd: int) -> None:
+    """Wherever it stands: in its place is an id that is shorter, and a value that is as much longer."""
+    records = [(b"%04d" % number, b"abc") for number in range(5_000)]
+    records[odd] = (b"%03d" % (odd % 1000), b"abcd")
+    texts = [text for record in records for text in record]
+    reply, generation = taken(packed(texts) + FURTHER, 2, [65_536])
+
+    assert not isinstance(reply, Regular)
+    assert (texts, b"7") == (reply, generation)
+
+
 def test_a_first_record_that_promises_gigabytes_gets_no_room_for_them() -> None:
     """One long id among many short ones."""
     texts = [b"x" * 60_000, b"abc", *[b"y", b"abc"] * 50_000]

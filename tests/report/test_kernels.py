@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -24,8 +26,11 @@ if TYPE_CHECKING:
 
     import redis
 
+    from functions.adapters.redis_regular import Regular
+    from functions.adapters.redis_report import Averages
     from functions.core.report_columns import Column
     from functions.core.settings import Settings
+    from functions.report.kernels import SortedRows
     from tests.report.conftest import Put
 
 USERS = {f"user{number}": (3600 * (number % 9) + 18 * number, number % 4) for number in range(500)}
@@ -78,6 +83,25 @@ def test_tables_and_summaries_are_the_same(
     assert plain[0] == plain[1]
 
 
+def test_shards_whose_users_have_no_session_are_empty(
+    report_settings: Settings, put: Put, raw_redis: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where they are put in order by the kernels."""
+    monkeypatch.setattr(shard_texts, "FEW_USERS", 0)
+    monkeypatch.setattr(kernels, "MANY_USERS", 1)
+    empty(raw_redis)
+    put(dict.fromkeys(USERS, (0, 0)))
+
+    async def table() -> list[object]:
+        used = Kernels()
+        used.prepare(len(USERS))
+        assert await used.ready() is not None
+        return await answers(report_settings, used, JsonArray)
+
+    first, second, _ = asyncio.run(table())
+    assert b"[]" == first == second
+
+
 def test_what_one_format_was_made_of_serves_the_others(
     report_settings: Settings, put: Put, raw_redis: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,3 +135,83 @@ def test_what_one_format_was_made_of_serves_the_others(
     assert [[row["user_id"], str(float(row["avg_time_on_flyer_per_user_hours"]))] for row in json.loads(array)] == [
         line.split(",") for line in lines.decode().splitlines()[1:]
     ]
+
+
+def test_the_next_shard_is_read_while_one_is_put_in_order(
+    report_settings: Settings, put: Put, raw_redis: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That one waits here for the store to be asked for the next, in vain where it comes only afterwards."""
+    monkeypatch.setattr(shard_texts, "FEW_USERS", 0)
+    monkeypatch.setattr(kernels, "MANY_USERS", len(USERS))
+    empty(raw_redis)
+    put(USERS)
+    begun: list[int] = []
+    in_order: list[bool] = []
+
+    class Noting(ReportStore):
+        """Notes which shards it is asked for."""
+
+        async def _whole(self, shard: int, merchant: str | None) -> Averages | Regular:
+            begun.append(shard)
+            return await super()._whole(shard, merchant)
+
+    async def table() -> None:
+        store, used = Noting(report_settings), Kernels()
+        used.prepare(len(USERS))
+        rows = await used.ready()
+        assert rows is not None
+        sorted_rows = rows.sorted_rows
+
+        def patient(averages: Averages | Regular) -> SortedRows | None:
+            number = len(in_order)
+            deadline_s = time.monotonic() + 1
+            while len(begun) < min(number + 2, shards) and time.monotonic() < deadline_s:
+                time.sleep(0.005)
+            in_order.append(len(begun) >= min(number + 2, shards))
+            return sorted_rows(averages)
+
+        monkeypatch.setattr(rows, "sorted_rows", patient)
+        try:
+            state = await store.state()
+            shards = len(state.shards)
+            query = table_query({})
+            made = whole_table(store, state, View(), query, Csv(columns_of(query)), ShardTexts(store, used))
+            assert len(USERS) > len([piece async for piece in made]) > 0
+        finally:
+            await store.close()
+
+    asyncio.run(table())
+    assert [True] * len(in_order) == in_order
+    assert len(in_order) > 1
+
+
+@pytest.mark.parametrize("read", ["whole", "the first piece"])
+def test_what_waits_to_be_packed_does_so_no_longer_once_its_table_is_sent_or_left(
+    report_settings: Settings, put: Put, raw_redis: redis.Redis, monkeypatch: pytest.MonkeyPatch, read: str
+) -> None:
+    """What was sent whole is kept then; nothing else is, and its memory is free for others."""
+    monkeypatch.setattr(shard_texts, "FEW_USERS", 0)
+    monkeypatch.setattr(kernels, "MANY_USERS", len(USERS))
+    empty(raw_redis)
+    put(USERS)
+    query = table_query({})
+
+    async def left() -> tuple[int, int, int]:
+        store, used = ReportStore(report_settings), Kernels()
+        texts = ShardTexts(store, used)
+        used.prepare(len(USERS))
+        try:
+            state = await store.state()
+            async with aclosing(texts.of(state, View(), query, Csv(columns_of(query)))) as pieces:
+                async for _ in pieces:
+                    waiting_bytes = texts._later_bytes
+                    if read != "whole" and waiting_bytes:
+                        break
+            await texts._packed()
+            return waiting_bytes, texts._later_bytes, texts._kept.held_bytes
+        finally:
+            await store.close()
+
+    waiting_bytes, left_bytes, kept_bytes = asyncio.run(left())
+    assert waiting_bytes > 0
+    assert (0, read == "whole") == (left_bytes, kept_bytes > 0)

@@ -1,7 +1,8 @@
 """Whole tables as text, shard by shard: what is kept of unchanged shards as it is, the others made anew.
 
-Where there are many users five things go on at once: a shard is read, the one before it is put in order, the next slice
-of the one before that is written, this slice is sent, and a shard is packed to be kept. Few are read in a few trips.
+Where there are many users four things go on at once: a shard is read, the one before it is put in order, the next slice
+of the one before that is written, and this slice is sent. Few are read in a few trips; of a million, whose shards are
+large, none is read while another is put in order, and each is packed to be kept while the next one is sent.
 """
 
 from __future__ import annotations

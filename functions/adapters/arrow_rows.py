@@ -218,26 +218,37 @@ def _number_of(number: int) -> Any:
 
 
 def sorted_rows(averages: Averages | Regular) -> SortedRows | None:
-    """Return users' rows from an averages hash; None where some value is not of the usual kind."""
-    regular = averages if isinstance(averages, Regular) and averages.lengths[0] else None
-    if regular is not None:
-        columns = _columns_of(_packed_in(regular))
+    """Return users' rows from an averages hash; None where some value is not of the usual kind.
+
+    What the averages were in is empty then, as soon as nothing more is to be cut out of it: it is the larger half of
+    the memory that putting in order takes.
+    """
+    cut = _cut(averages)
+    if cut is None:
+        return None
+    for memory in (averages.memory,) if isinstance(averages, Regular) else averages:
+        if not isinstance(memory, bytes):
+            memory.clear()
+    names, hundredths = cut
+    order = order_of(names)
+    encoded = hundredths.dictionary_encode()
+    places = encoded.indices.cast(_place_type(len(encoded.dictionary)))
+    return SortedRows(names.take(order), places.take(order), encoded.dictionary.to_pylist())
+
+
+def _cut(averages: Averages | Regular) -> tuple[Any, Any] | None:
+    """Return the ids of who has a session and their hundredths, in memory of their own."""
+    if isinstance(averages, Regular) and averages.lengths[0]:
+        columns = _columns_of(_packed_in(averages))
+        place = averages.places[0]
+        names = pc.binary_slice(_records_of(averages), place, place + averages.lengths[0])
     else:
         ids, texts = averages.columns() if isinstance(averages, Regular) else averages
         columns = _columns_of(_packed_of(texts))
+        names = _array_of(ids)
     if columns is None:
         return None
-    if regular is not None:
-        place = regular.places[0]
-        names = pc.binary_slice(_records_of(regular), place, place + regular.lengths[0])
-    else:
-        names = _array_of(ids)
-    if columns.there is not None:
-        names = names.filter(columns.there)
-    order = order_of(names)
-    encoded = columns.hundredths.dictionary_encode()
-    places = encoded.indices.cast(_place_type(len(encoded.dictionary)))
-    return SortedRows(names.take(order), places.take(order), encoded.dictionary.to_pylist())
+    return names if columns.there is None else names.filter(columns.there), columns.hundredths
 
 
 def summary_of(values: Sequence[bytes] | Regular) -> Summary | None:

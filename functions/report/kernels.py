@@ -45,7 +45,7 @@ class ArrowRows(Protocol):
     """What functions/adapters/arrow_rows.py offers."""
 
     def sorted_rows(self, averages: Averages | Regular) -> SortedRows | None:
-        """Return users' rows; None where some value is not of the usual kind."""
+        """Return users' rows, and empty what they were in; None where some value is not of the usual kind."""
 
     def unpacked(self, shape: Any, pieces: Sequence[bytes], unpack: Callable[[bytes], bytes]) -> SortedRows:
         """Return rows that were packed."""

@@ -258,9 +258,6 @@ class ShardTexts:
                 if rows is None:
                     yield in_order(by_objects(block)), is_last
                     continue
-                for memory in (block.memory,) if isinstance(block, Regular) else block:
-                    if not isinstance(memory, bytes):
-                        memory.clear()  # whoever handed it on still holds it
                 yield rows, is_last
 
 

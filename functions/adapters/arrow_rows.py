@@ -1,7 +1,7 @@
 """Many users' packed totals in Arrow's columns: put in order, rounded and written as text without an object a user.
 
 What functions/core/report_rows.py and report_texts.py do in Python, for the columns that most ask for, at a fraction
-of the time where there are many users. Imported only then: it takes 0.1 s and 50 MB. Arrow's kernels let go of Python's
+of the time where there are many users. Imported only then: it takes 0.1 s and 40 MB. Arrow's kernels let go of Python's
 lock, so other requests are served meanwhile where this runs in a thread of its own.
 """
 
@@ -14,8 +14,8 @@ from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from functions.adapters import arrow_kernels as kernels
 from functions.adapters.redis_regular import Regular
 from functions.core.report_rows import is_current
 from functions.core.report_summary import Summary
@@ -107,7 +107,7 @@ class SortedRows:
         ids, places = self._ids.slice(start, rows), self._places.slice(start, rows)
         if self._after is None:
             return lead + encoder.text([ids.to_pylist(), [*map(self._hundredths.__getitem__, places.to_pylist())]])
-        joined = pc.binary_join_element_wise(_of_any_length(ids), self._after.take(places), _NOTHING)
+        joined = kernels.joined(_of_any_length(ids), kernels.take(self._after, places), _NOTHING)
         before = encoder.around[0]
         return b"".join((lead, before, _text_of(joined, len(encoder.separator) + len(before))))
 
@@ -158,26 +158,25 @@ def order_of(ids: Any) -> Any:
     """
     length = ids.type.byte_width if pa.types.is_fixed_size_binary(ids.type) else 0
     if length < _KEY_BYTES or len(ids) < 2:
-        return pc.sort_indices(ids)
+        return kernels.places_in_order(ids)
     start = 0
     keys = _keys_of(ids, start)
     least, most = _bytes_of_bounds(keys)
     if least[0] == most[0]:
         if least == most:
-            bounds = pc.min_max(ids).as_py()
-            least, most = bounds["min"], bounds["max"]
+            least, most = kernels.bounds(ids)
         alike_bytes = next((n for n, (a, b) in enumerate(zip(least, most, strict=True)) if a != b), 0)
         start = min(alike_bytes, length - _KEY_BYTES)
         keys = _keys_of(ids, start)
-    order = pc.sort_indices(keys) if len(ids) <= _FEW_KEYS else _by_digits(keys)
+    order = kernels.places_in_order(keys) if len(ids) <= _FEW_KEYS else _by_digits(keys)
     if start + _KEY_BYTES == length:
         return order
-    in_order = keys.take(order)
-    alike = pc.indices_nonzero(pc.equal(in_order.slice(1), in_order.slice(0, len(ids) - 1))).to_pylist()
+    in_order = kernels.take(keys, order)
+    alike = kernels.places_of_true(kernels.equal(in_order.slice(1), in_order.slice(0, len(ids) - 1)))
     if not alike:
         return order
     if len(alike) > len(ids) // _FEW_ALIKE:
-        return pc.sort_indices(ids)
+        return kernels.places_in_order(ids)
     places = array("Q", order.buffers()[1].slice(8 * order.offset, 8 * len(order)).to_pybytes())
     begin = alike[0]
     for one, following in pairwise((*alike, -1)):
@@ -189,7 +188,7 @@ def order_of(ids: Any) -> Any:
 
 def _keys_of(ids: Any, start: int) -> Any:
     """Return eight bytes of each id as a number, which come in the same order."""
-    numbers = array("Q", _joined(pc.binary_slice(ids, start, start + _KEY_BYTES))[0])
+    numbers = array("Q", _joined(kernels.binary_slice(ids, start, start + _KEY_BYTES))[0])
     if sys.byteorder == "little":
         numbers.byteswap()
     return pa.Array.from_buffers(pa.uint64(), len(ids), [None, pa.py_buffer(numbers)])
@@ -197,18 +196,20 @@ def _keys_of(ids: Any, start: int) -> Any:
 
 def _bytes_of_bounds(keys: Any) -> tuple[bytes, bytes]:
     """Return the least and the largest of some keys as the bytes that they are."""
-    bounds = pc.min_max(keys).as_py()
-    return bounds["min"].to_bytes(_KEY_BYTES, "big"), bounds["max"].to_bytes(_KEY_BYTES, "big")
+    least, most = kernels.bounds(keys)
+    return least.to_bytes(_KEY_BYTES, "big"), most.to_bytes(_KEY_BYTES, "big")
 
 
 def _by_digits(keys: Any) -> Any:
     """Return the places of numbers in their order, digit by digit from the last one: these are sorted by counting."""
     order = None
     for bits in range(0, 64, _DIGIT_BITS):
-        in_order = keys if order is None else keys.take(order)
-        digits = pc.bit_wise_and(pc.shift_right(in_order, _number_of(bits)), _number_of((1 << _DIGIT_BITS) - 1))
-        places = pc.sort_indices(digits)  # stable
-        order = places if order is None else order.take(places)
+        in_order = keys if order is None else kernels.take(keys, order)
+        digits = kernels.bit_wise_and(
+            kernels.shift_right(in_order, _number_of(bits)), _number_of((1 << _DIGIT_BITS) - 1)
+        )
+        places = kernels.places_in_order(digits)  # stable
+        order = places if order is None else kernels.take(order, places)
     return order
 
 
@@ -231,9 +232,9 @@ def sorted_rows(averages: Averages | Regular) -> SortedRows | None:
             memory.clear()
     names, hundredths = cut
     order = order_of(names)
-    encoded = hundredths.dictionary_encode()
-    places = encoded.indices.cast(_place_type(len(encoded.dictionary)))
-    return SortedRows(names.take(order), places.take(order), encoded.dictionary.to_pylist())
+    encoded = kernels.dictionary(hundredths)
+    places = kernels.cast(encoded.indices, _place_type(len(encoded.dictionary)))
+    return SortedRows(kernels.take(names, order), kernels.take(places, order), encoded.dictionary.to_pylist())
 
 
 def _cut(averages: Averages | Regular) -> tuple[Any, Any] | None:
@@ -241,14 +242,14 @@ def _cut(averages: Averages | Regular) -> tuple[Any, Any] | None:
     if isinstance(averages, Regular) and averages.lengths[0]:
         columns = _columns_of(_packed_in(averages))
         place = averages.places[0]
-        names = pc.binary_slice(_records_of(averages), place, place + averages.lengths[0])
+        names = kernels.binary_slice(_records_of(averages), place, place + averages.lengths[0])
     else:
         ids, texts = averages.columns() if isinstance(averages, Regular) else averages
         columns = _columns_of(_packed_of(texts))
         names = _array_of(ids)
     if columns is None:
         return None
-    return names if columns.there is None else names.filter(columns.there), columns.hundredths
+    return names if columns.there is None else kernels.where(names, columns.there), columns.hundredths
 
 
 def summary_of(values: Sequence[bytes] | Regular) -> Summary | None:
@@ -258,18 +259,18 @@ def summary_of(values: Sequence[bytes] | Regular) -> Summary | None:
         return None
     packed = columns.packed
     seconds = _numbers(packed, _SECONDS)
-    if (pc.max(seconds).as_py() or 0) >= _MOST_SECONDS:
+    if (kernels.largest(seconds) or 0) >= _MOST_SECONDS:
         return None
     unclosed = _numbers(packed, _UNCLOSED)
-    kept = not pc.any(pc.equal(unclosed, _UNKNOWN)).as_py()
+    kept = not kernels.is_any_true(kernels.equal(unclosed, _UNKNOWN))
     summary = Summary(
         users=len(packed.records),
-        sessions=pc.sum(_numbers(packed, _SESSIONS)).as_py() or 0,
-        seconds=pc.sum(seconds).as_py() or 0,
-        closed_sessions=(pc.sum(_numbers(packed, _CLOSED_SESSIONS)).as_py() or 0) if kept else None,
-        unclosed=(pc.sum(unclosed).as_py() or 0) if kept else None,
+        sessions=kernels.total(_numbers(packed, _SESSIONS)),
+        seconds=kernels.total(seconds),
+        closed_sessions=kernels.total(_numbers(packed, _CLOSED_SESSIONS)) if kept else None,
+        unclosed=kernels.total(unclosed) if kept else None,
     )
-    counted = columns.hundredths.value_counts()
+    counted = kernels.counts(columns.hundredths)
     summary.count(zip(counted.field(0).to_pylist(), counted.field(1).to_pylist(), strict=True))
     return summary
 
@@ -325,23 +326,23 @@ def _columns_of(packed: _Packed | None) -> _Columns | None:
     if formats.count(TOTALS_FORMAT) != len(records):
         return None
     hundredths = _field(packed, _HUNDREDTHS)
-    if pc.max(hundredths).as_py() < COMPUTED:
+    if kernels.largest(hundredths) < COMPUTED:
         return _Columns(packed, hundredths, None)
-    there = pc.not_equal(hundredths, _number_of(NO_SESSION))
-    records, hundredths = records.filter(there), hundredths.filter(there)
-    if pc.max(hundredths).as_py() == COMPUTED:
+    there = kernels.not_equal(hundredths, _number_of(NO_SESSION))
+    records, hundredths = kernels.where(records, there), kernels.where(hundredths, there)
+    if kernels.largest(hundredths) == COMPUTED:
         return None
     return _Columns(_Packed(records, place), hundredths, there)
 
 
 def _field(packed: _Packed, field: tuple[int, int, Any]) -> Any:
     start, end, kind = field
-    cut = pc.binary_slice(packed.records, packed.place + start, packed.place + end)
+    cut = kernels.binary_slice(packed.records, packed.place + start, packed.place + end)
     return pa.Array.from_buffers(kind, len(cut), [None, cut.buffers()[1]], offset=cut.offset)
 
 
 def _numbers(packed: _Packed, field: tuple[int, int, Any]) -> Any:
-    return _field(packed, field).cast(pa.int64())
+    return kernels.cast(_field(packed, field), pa.int64())
 
 
 def _of_any_length(texts: Any) -> Any:
@@ -368,7 +369,7 @@ def _joined(texts: Any) -> tuple[bytes, bytes]:
         width = texts.type.byte_width
         joined = texts.buffers()[1].slice(width * texts.offset, width * len(texts)).to_pybytes()
         return joined, joined[::width]
-    return bytes(_text_of(texts)), bytes(_text_of(pc.binary_slice(texts, 0, 1)))
+    return bytes(_text_of(texts)), bytes(_text_of(kernels.binary_slice(texts, 0, 1)))
 
 
 def _text_of(texts: Any, without: int = 0) -> memoryview:

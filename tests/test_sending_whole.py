@@ -14,6 +14,8 @@ from functions.adapters import web
 from functions.server_protocol import BoundedProtocol
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 GET = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
@@ -71,6 +73,15 @@ def answered(reply: Response, requests: list[bytes], *, reads_body: bool = False
 
 
 async def _talked(app: ASGIApp, requests: list[bytes]) -> _Socket:
+    protocol, transport = _connected(app)
+    for request in requests:
+        protocol.data_received(request)
+        await _some_turns()
+    protocol.connection_lost(None)
+    return transport
+
+
+def _connected(app: ASGIApp) -> tuple[BoundedProtocol, _Socket]:
     config = Config(app, access_log=False, http=BoundedProtocol, ws="none", proxy_headers=False, log_level="critical")
     config.load()
     state = ServerState()
@@ -78,12 +89,12 @@ async def _talked(app: ASGIApp, requests: list[bytes]) -> _Socket:
     protocol = BoundedProtocol(config, state, {}, asyncio.get_running_loop())
     transport = _Socket()
     protocol.connection_made(transport)
-    for request in requests:
-        protocol.data_received(request)
-        for _ in range(10):
-            await asyncio.sleep(0)
-    protocol.connection_lost(None)
-    return transport
+    return protocol, transport
+
+
+async def _some_turns() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize("status", [200, 202, 304, 503])
@@ -130,19 +141,76 @@ def test_a_reply_that_is_sent_at_once_is_one_write() -> None:
 
 
 def test_who_has_gone_is_sent_nothing() -> None:
-    """Also where the reply comes later than that."""
-    gone = asyncio.Event()
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        await gone.wait()
-        await prepared(200, HEADERS)(scope, receive, send)
+    """Also where the reply comes later than that, and nobody has closed our end."""
 
     async def scenario() -> list[bytes]:
-        asyncio.get_running_loop().call_later(0.05, gone.set)
-        transport = await _talked(app, [GET])
-        await gone.wait()
-        for _ in range(10):
-            await asyncio.sleep(0)
+        gone = asyncio.Event()
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await gone.wait()
+            await prepared(200, HEADERS)(scope, receive, send)
+
+        protocol, transport = _connected(app)
+        protocol.data_received(GET)
+        await _some_turns()
+        protocol.connection_lost(ConnectionResetError())
+        gone.set()
+        await _some_turns()
         return transport.writes
 
     assert [] == asyncio.run(scenario())
+
+
+def test_who_does_not_read_is_sent_nothing_more_until_then() -> None:
+    """What waits for a slow reader has its bound (the loop's mark of high water)."""
+
+    async def scenario() -> tuple[int, int]:
+        protocol, transport = _connected(prepared(200, HEADERS))
+        protocol.pause_writing()
+        protocol.data_received(GET)
+        await _some_turns()
+        before = len(transport.writes)
+        protocol.resume_writing()
+        await _some_turns()
+        protocol.connection_lost(None)
+        return before, len(transport.writes)
+
+    assert (0, 1) == asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("make", [prepared, plain])
+def test_whoever_waits_for_more_of_the_request_is_told_that_it_is_over(
+    make: Callable[[int, list[tuple[bytes, bytes]]], Response],
+) -> None:
+    """Also who has waited since before the reply."""
+
+    async def scenario() -> object:
+        found: list[object] = []
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await receive()
+            waiting = asyncio.ensure_future(receive())
+            await asyncio.sleep(0)
+            await make(200, HEADERS)(scope, receive, send)
+            async with asyncio.timeout(5):
+                found.append((await waiting)["type"])
+
+        await _talked(app, [GET])
+        return found
+
+    assert ["http.disconnect"] == asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("make", [prepared, plain])
+def test_nobody_is_told_to_go_on_who_has_the_reply(
+    make: Callable[[int, list[tuple[bytes, bytes]]], Response],
+) -> None:
+    """Where a body was announced with `Expect: 100-continue`, and is looked for only afterwards."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await make(200, HEADERS)(scope, receive, send)
+        await receive()
+
+    transport = asyncio.run(_talked(app, [POST + b"expect: 100-continue\r\n\r\n"]))
+    assert b" 100 " not in b"".join(transport.writes)
+    assert b"".join(transport.writes).startswith(b"HTTP/1.1 200 ")

@@ -214,3 +214,15 @@ def test_nobody_is_told_to_go_on_who_has_the_reply(
     transport = asyncio.run(_talked(app, [POST + b"expect: 100-continue\r\n\r\n"]))
     assert b" 100 " not in b"".join(transport.writes)
     assert b"".join(transport.writes).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize("make", [prepared, plain])
+def test_a_request_has_one_reply(make: Callable[[int, list[tuple[bytes, bytes]]], Response]) -> None:
+    """However often its function replies."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await make(200, HEADERS)(scope, receive, send)
+        await make(200, HEADERS)(scope, receive, send)
+
+    transport = asyncio.run(_talked(app, [GET]))
+    assert 1 == b"".join(transport.writes).count(b"HTTP/1.1 ")

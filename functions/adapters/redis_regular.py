@@ -54,14 +54,15 @@ class Regular(NamedTuple):
         return self.start + self.records * self.record_bytes
 
     def has_alike(self, first: int, end: int) -> bool:
-        """Tell whether these records have the same bytes around their elements as the first one."""
-        memory, size, around = self.memory, self.record_bytes, _around(self.lengths)
+        """Tell whether the elements of these records are as long as those of the first one."""
+        memory, size, lines = self.memory, self.record_bytes, _lines(self.lengths)
         for some in range(first, end, _CHECKED_AT_ONCE):
             count = min(_CHECKED_AT_ONCE, end - some)
             begin = self.start + some * size
             stop = begin + count * size
-            if not all(memory[begin + place : stop : size].count(byte) == count for place, byte in around):
-                return False
+            for place, byte in lines:
+                if memory[begin + place : stop : size].count(byte) != count:
+                    return False
         return True
 
     def columns(self) -> list[list[bytes]]:
@@ -104,13 +105,16 @@ def _layout(lengths: tuple[int, ...]) -> tuple[Sequence[int], int]:
 
 
 @lru_cache(64)
-def _around(lengths: tuple[int, ...]) -> Sequence[tuple[int, int]]:
-    """Return the places and values of the bytes around a record's elements."""
-    places, record_bytes = _layout(lengths)
-    found = [(record_bytes - 2, ord("\r")), (record_bytes - 1, ord("\n"))]
-    for number, (place, length) in enumerate(zip(places, lengths, strict=True)):
-        line = (b"\r\n" if number else b"") + b"$%d\r\n" % length
-        found += [(place - len(line) + offset, byte) for offset, byte in enumerate(line)]
+def _lines(lengths: tuple[int, ...]) -> Sequence[tuple[int, int]]:
+    """Return the places and values of the bytes in a record that tell its lengths: type, digits and their end.
+
+    All else around its elements follows from those: the store keeps to its protocol, in which an element has as many
+    bytes as the line before it says, and a line's end behind them.
+    """
+    found: list[tuple[int, int]] = []
+    for place, length in zip(_layout(lengths)[0], lengths, strict=True):
+        line = b"$%d\r" % length
+        found += enumerate(line, place - len(line) - 1)
     return found
 
 
@@ -248,9 +252,7 @@ class ArrivingReplies:
         end = head.start + there * size
         alike = head.has_alike(self._checked, there)
         if alike and there < head.records:  # what is there of the next one
-            alike = all(
-                memory[end + place] == byte for place, byte in _around(head.lengths) if end + place < self._held
-            )
+            alike = all(memory[end + place] == byte for place, byte in _lines(head.lengths) if end + place < self._held)
         self._checked = there
         if not alike:
             self._head, self.by_objects = None, True

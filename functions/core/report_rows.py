@@ -160,6 +160,8 @@ UNPACKED_BY: Final = 128
 making it takes as long as using it."""
 HUNDREDTHS_ALONE: Final = f"I{TOTALS.size - 5}x"
 """What `struct` unpacks the average of a value by, behind its first byte."""
+HIGHEST_BYTE: Final = 4
+"""Where the highest byte of that stands in a value."""
 _REFERENCE: Final = f"5xqI{TOTALS.size - 17}x"
 
 

@@ -12,7 +12,7 @@ from functions.adapters.redis_regular import Regular
 from functions.adapters.redis_report import by_objects
 from functions.core import shards as sharding
 from functions.core.report_cursor import Position
-from functions.core.report_rows import HUNDREDTHS_ALONE, UserRows, rows_of_averages, rows_of_users
+from functions.core.report_rows import HIGHEST_BYTE, HUNDREDTHS_ALONE, UserRows, rows_of_averages, rows_of_users
 from functions.core.spans import COMPUTED, TOTALS, TOTALS_FORMAT
 
 if TYPE_CHECKING:
@@ -117,6 +117,8 @@ def ready_averages(averages: Averages | Regular) -> tuple[Sequence[bytes], Seque
     """Return the ids of users who have a session, and their averages in hundredths of an hour, in the order given."""
     if isinstance(averages, Regular) and is_current(averages):
         ids, hundredths = averages.fields(f"{averages.lengths[0]}s", f"x{HUNDREDTHS_ALONE}")
+        if averages.bytes_at(len(averages.lengths) - 1, HIGHEST_BYTE).count(0) == averages.records:
+            return ids, hundredths  # numbers below 2**24, which are none of those that stand for something else
         if COMPUTED not in hundredths:
             rows = rows_of_averages(ids, hundredths, ())
             return rows.ids, rows.hundredths()

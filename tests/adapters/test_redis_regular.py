@@ -101,6 +101,22 @@ def test_one_record_among_thousands_that_is_not_alike_is_found(odd: int) -> None
     assert (texts, b"7") == (reply, generation)
 
 
+@pytest.mark.parametrize(
+    ("record", "elements"),
+    [
+        (b":1\r\n$8\r\n1\rxxxxxx\r\n", [1, b"1\rxxxxxx"]),
+        (b"$10\r\nxx$1\rxxxxx\r\n$1\r\nb\r\n", [b"xx$1\rxxxxx", b"b"]),
+        (b"$1\r\na\r\n:1\r\n", [b"a", 1]),
+        (b"$1\r\na\r\n$12\r\nxxxxxxxxxxxx\r\n", [b"a", b"xxxxxxxxxxxx"]),
+    ],
+)
+def test_a_record_that_differs_in_one_byte_of_a_line_is_found(record: bytes, elements: list[Any]) -> None:
+    """A number where texts are expected, or a length with one digit more, and all else where it is in the first one."""
+    (reply,) = taken(b"*4\r\n$1\r\na\r\n$1\r\nb\r\n" + record, 2, [200], further=0)
+
+    assert [b"a", b"b", *elements] == reply
+
+
 def test_a_first_record_that_promises_gigabytes_gets_no_room_for_them() -> None:
     """One long id among many short ones."""
     texts = [b"x" * 60_000, b"abc", *[b"y", b"abc"] * 50_000]

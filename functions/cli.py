@@ -239,10 +239,10 @@ def _stack_url(target: str, *, needed: bool = True) -> str:
 
 def _settings() -> Settings:
     """Return the settings of the environment; the running stack's store where it names none."""
-    from functions.core import settings  # noqa: PLC0415
+    from functions.core import environment  # noqa: PLC0415
 
     stack = {"FLYERTIME_REDIS_URL": _stack()["redis_url"]} if _stack() else {}
-    return settings.parse({**stack, **os.environ})
+    return environment.parse({**stack, **os.environ})
 
 
 cli_quarantine.add_to(main, _settings, lambda: _stack_url("ingest"))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 import uvicorn
 
 from functions.adapters.heap import keep_freed_memory
-from functions.core import settings as settings_
+from functions.core import environment
 from functions.core.errors import MisconfiguredError
 from functions.server_protocol import BoundedProtocol
 
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--port", type=int, default=os.environ.get("PORT", "8080"), help="default: $PORT, or 8080")
     parsed = parser.parse_args(arguments)
     try:
-        settings = settings_.parse(os.environ)
+        settings = environment.parse(os.environ)
         BoundedProtocol.max_head_bytes = settings.max_header_bytes
         BoundedProtocol.head_timeout_s = settings.head_timeout_s
         serve("functions.asgi:app", parsed.host, parsed.port)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 from functions.adapters import access_log, build, logs, tracing, web
 from functions.adapters.watch import Watch
-from functions.core import settings as settings_
+from functions.core import environment
 from functions.core.errors import FlyertimeError
 from functions.core.routes import Routes
 
@@ -85,9 +85,9 @@ class Service:
             MisconfiguredError: A setting is wrong.
         """
         if self._handler is None:
-            settings = settings_.parse(os.environ)
+            settings = environment.parse(os.environ)
             logs.configure(settings.log_level, unlimited=access_log.LOGGER if settings.access_log == "all" else None)
-            for warning in settings_.unknown_variables(os.environ):
+            for warning in environment.unknown_variables(os.environ):
                 logger.warning("%s", warning)
             tracing.start(self.name, build.version(), os.environ)
             logger.info("settings of %s", self.name, extra={"settings": settings.shown()})

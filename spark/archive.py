@@ -19,10 +19,10 @@ import pyarrow.parquet as pq
 
 from functions.core import archive as naming
 from functions.core import packing
+from functions.core.addresses import without_credentials
 from functions.core.archive import ArchivedFile
 from functions.core.errors import FlyertimeError, UnavailableError
 from functions.core.ledger import position_of
-from functions.core.settings import without_credentials
 from spark.addresses import file_system_of, reason_of
 
 if TYPE_CHECKING:

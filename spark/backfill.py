@@ -21,7 +21,7 @@ from pyspark.sql import functions as F  # noqa: N812  # the name that every Spar
 
 from functions.adapters.redis_archive import ArchiveStore
 from functions.adapters.redis_history import HistoryStore
-from functions.core import settings as settings_
+from functions.core import environment
 from functions.core.errors import MisconfiguredError
 from functions.core.events import FLYER_CLOSE, FLYER_EVENTS
 from spark import progress
@@ -99,7 +99,7 @@ class Backfilled:
 
 def environment_settings() -> Settings:
     """Return the settings of a process on an executor: no password goes through Spark's own messages."""
-    return settings_.parse(os.environ)
+    return environment.parse(os.environ)
 
 
 def backfill(

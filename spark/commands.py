@@ -8,7 +8,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Final
 
-from functions.core import settings as settings_
+from functions.core import environment
 from functions.core.errors import FlyertimeError, MisconfiguredError, UnavailableError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def run_command(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     name = parser.prog.rpartition(" ")[2]
     try:
-        settings = settings_.parse(os.environ)
+        settings = environment.parse(os.environ)
         logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
         logging.getLogger("py4j").setLevel(logging.WARNING)
         return work(given, settings)

@@ -24,8 +24,7 @@ if __name__ == "__main__":  # as a file, Python looks for modules beside it, not
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from functions.adapters.redis_shard import ShardStore
-from functions.core import settings as settings_
-from functions.core import trace_context
+from functions.core import environment, trace_context
 from functions.core.errors import FlyertimeError, MisconfiguredError, UnavailableError
 from spark.running import StoppedError, Stopping, Summary, fold_log
 
@@ -67,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--run", default="by-hand", help="name of this run, for the record (default: %(default)s)")
     run = parser.parse_args(arguments).run
     try:
-        settings = settings_.parse(os.environ)
+        settings = environment.parse(os.environ)
     except MisconfiguredError as e:
         sys.stderr.write(f"{e.message}\n")
         return EXIT_USAGE

@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from functions.adapters.redis_archive import ArchiveStore
-from functions.core import settings as settings_
+from functions.core import environment
 from spark.commands import failed_in_spark, run_command
 from spark.rebuilding import Built, build_shards, rebuild
 
@@ -76,6 +76,6 @@ def _rebuild(given: argparse.Namespace, settings: Settings) -> int:
 
 def build_in_task(shards: Iterable[tuple[int, int]]) -> Iterator[Built]:
     """Build some shards, in a Python worker of an executor."""
-    settings = settings_.parse(os.environ)
+    settings = environment.parse(os.environ)
     for shard, generation in shards:
         yield from build_shards(settings, [shard], generation)

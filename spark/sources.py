@@ -14,13 +14,15 @@ import pyarrow as pa
 from pyspark.sql.datasource import DataSource, DataSourceReader, InputPartition
 
 from functions.adapters.redis_shard import ShardStore
-from functions.core import settings
+from functions.core import environment
 from spark import columns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pyspark.sql.types import StructType
+
+    from functions.core.settings import Settings
 
 SCHEMA: Final = "timestamp timestamp, user_id string, event string, flyer_id string, merchant_id string"
 ENTRIES_A_BATCH: Final = 1000
@@ -54,14 +56,14 @@ class LogSource(DataSource):
     def reader(self, schema: StructType) -> DataSourceReader:
         """Return the reader."""
         del schema  # it is ours
-        held = settings.parse(os.environ)
+        held = environment.parse(os.environ)
         url = self.options.get("redis_url", held.redis_url)
         namespace = self.options.get("namespace", held.namespace)
         return _LogReader(dataclasses.replace(held, redis_url=url, namespace=namespace))
 
 
 class _LogReader(DataSourceReader):
-    def __init__(self, own_settings: settings.Settings) -> None:
+    def __init__(self, own_settings: Settings) -> None:
         self._settings = own_settings
 
     def partitions(self) -> list[InputPartition]:

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
 
 from functions.adapters.redis_archive import ArchiveStore
-from functions.core import settings as settings_
+from functions.core import environment
 from functions.core.errors import FlyertimeError, UnavailableError
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ SHARDS_AT_ONCE: Final = 2
 def fold_groups(groups: Iterable[Sequence[ShardBound]]) -> Iterator[Folded]:
     """Fold groups of shards, each from its log to its commit; one that fails does not hold up the others."""
     waiting = deque(bound for group in groups for bound in group)
-    settings = settings_.parse(os.environ)
+    settings = environment.parse(os.environ)
     turn = threading.Lock()
     with ThreadPoolExecutor(SHARDS_AT_ONCE) as threads:
         many = min(SHARDS_AT_ONCE, len(waiting))

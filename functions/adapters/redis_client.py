@@ -25,8 +25,9 @@ from functions.adapters import metrics
 from functions.adapters.redis_arguments import Packer
 from functions.adapters.redis_cluster import AsyncClient
 from functions.adapters.redis_cluster_blocking import Client
+from functions.core.addresses import addresses_of
 from functions.core.errors import FlyertimeError, MisconfiguredError, UnavailableError
-from functions.core.settings import MEMORY, addresses_of
+from functions.core.settings import MEMORY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""The settings of a process: one frozen value, parsed once from environment variables ``FLYERTIME_*``.
+"""The settings of a process: one frozen value, which functions/core/environment.py makes of variables ``FLYERTIME_*``.
 
 Each field says what it means, in which unit and why it is as it is; docs/settings.md shows the same table, and a test
 holds the two equal.
@@ -7,19 +7,13 @@ holds the two equal.
 from __future__ import annotations
 
 import dataclasses
-import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, get_type_hints
-from urllib.parse import urlsplit, urlunsplit
+from typing import Any, Final
 
 from functions.core import events as events_
 from functions.core import policy as policy_
 from functions.core import shards
-from functions.core.credentials import hide_in_identifier
-from functions.core.errors import MisconfiguredError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from functions.core.addresses import without_credentials
 
 LATENESS_S: Final = 172_800
 PREFIX: Final = "FLYERTIME_"
@@ -393,105 +387,3 @@ class Settings:
 def variable_of(field: dataclasses.Field[Any]) -> str:
     """Return the environment variable that sets a field."""
     return field.metadata["env"] or PREFIX + field.name.upper()
-
-
-def parse(environment: Mapping[str, str]) -> Settings:
-    """Return the settings that environment variables describe; an empty variable counts as unset.
-
-    Raises:
-        MisconfiguredError: Some variable has no such meaning, or is out of range; all of them are named at once.
-    """
-    types = get_type_hints(Settings)
-    fields = {variable_of(field): field for field in dataclasses.fields(Settings)}
-    faults: list[str] = []
-    values: dict[str, Any] = {}
-    for variable, field in fields.items():
-        text = environment.get(variable, "").strip()
-        if text:
-            try:
-                values[field.name] = _parse_one(text, types[field.name], field.metadata)
-            except ValueError as e:
-                faults.append(f"{variable} {e}")
-    if faults:
-        raise MisconfiguredError("bad_settings", "; ".join(faults))
-    return Settings(**values)
-
-
-def unknown_variables(environment: Mapping[str, str]) -> list[str]:
-    """Return a warning for each ``FLYERTIME_*`` variable that is no setting.
-
-    Not an error: Kubernetes gives pods such variables for a Service whose name begins with ``flyertime``.
-    """
-    known = [variable_of(field) for field in dataclasses.fields(Settings)]
-    return [
-        f"{name} is not a setting" + _suggestion(name, known)
-        for name in sorted(environment)
-        if name.startswith(PREFIX) and name not in known
-    ]
-
-
-def addresses_of(url: str) -> list[str]:
-    """Return the addresses that a setting names, apart by commas; one without a scheme is like the first.
-
-    A comma before the last ``@`` belongs to a password, unless another address begins behind it.
-    """
-    first, *others = (part.strip() for part in _BETWEEN_ADDRESSES.split(url))
-    parts = urlsplit(first)
-    user, at, _ = parts.netloc.rpartition("@")
-    return [
-        first,
-        *(
-            other if "://" in other else urlunsplit(parts._replace(netloc=f"{user}{at}{other}"))
-            for other in others
-            if other
-        ),
-    ]
-
-
-_BETWEEN_ADDRESSES: Final = re.compile(r",(?=\s*[a-z]+://)|,(?=[^@]*$)")
-
-
-def without_credentials(url: str) -> str:
-    """Return an address, or several, without user and password."""
-    return ",".join(map(_without_credentials, addresses_of(url)))
-
-
-def _without_credentials(url: str) -> str:
-    parts = urlsplit(url)
-    if "@" in parts.netloc:
-        url = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-    return hide_in_identifier(url)  # the client takes a password behind a question mark too
-
-
-def _parse_one(text: str, kind: Any, metadata: Mapping[str, Any]) -> Any:
-    value: Any
-    if kind in {int, int | None}:
-        try:
-            value = int(text)
-        except ValueError:
-            raise ValueError("must be a whole number") from None
-    elif kind in {float, float | None}:
-        try:
-            value = float(text)
-        except ValueError:
-            raise ValueError("must be a number") from None
-    else:
-        value = text
-    low, high, choices = metadata["low"], metadata["high"], metadata["choices"]
-    if low is not None and not value >= low:  # also refuses "nan"
-        raise ValueError(f"must be at least {low}")
-    if high is not None and not value <= high:
-        raise ValueError(f"must be at most {high}")
-    pattern = metadata["pattern"]
-    if pattern is not None and not re.fullmatch(pattern, text):
-        raise ValueError(f"must match {pattern}")
-    if choices and value not in choices:
-        raise ValueError(f"must be one of {', '.join(choices)}")
-    return value
-
-
-def _suggestion(name: str, known: list[str]) -> str:
-    import difflib  # noqa: PLC0415  # only needed for the message
-
-    close = difflib.get_close_matches(name, known, n=1)
-    return f" (did you mean {close[0]}?)" if close else ""

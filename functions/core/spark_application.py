@@ -15,8 +15,9 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs, urlsplit
 
+from functions.core.addresses import addresses_of
 from functions.core.errors import MisconfiguredError
-from functions.core.settings import PREFIX, addresses_of
+from functions.core.settings import PREFIX
 from functions.core.spark_application_rules import PASSWORD_VARIABLE, faults_of
 from functions.core.spark_sizing import executors_of, memory_overhead_of
 from functions.core.spark_states import ATTEMPT, BACKLOG

@@ -11,8 +11,8 @@ from urllib.parse import urljoin
 
 import httpx2
 
+from functions.core.addresses import without_credentials
 from functions.core.errors import RequestRefusedError, UnavailableError
-from functions.core.settings import without_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

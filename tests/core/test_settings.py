@@ -6,16 +6,10 @@ import dataclasses
 
 import pytest
 
+from functions.core.addresses import addresses_of, without_credentials
+from functions.core.environment import parse, unknown_variables
 from functions.core.errors import MisconfiguredError
-from functions.core.settings import (
-    HIDDEN,
-    Settings,
-    addresses_of,
-    parse,
-    unknown_variables,
-    variable_of,
-    without_credentials,
-)
+from functions.core.settings import HIDDEN, Settings, variable_of
 
 DEFAULTS = {
     "redis_url": "redis://127.0.0.1:6379/0",

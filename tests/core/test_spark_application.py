@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kubeflow_spark_api.models.spark_v1beta2_spark_application import SparkV1beta2SparkApplication
 
-from functions.core import settings as settings_
+from functions.core import environment
 from functions.core.errors import MisconfiguredError
 from functions.core.policy import Cause, Launch
 from functions.core.settings import Settings
@@ -140,7 +140,7 @@ def test_the_job_has_triggers_settings(pod: str) -> None:
     there = dataclasses.replace(settings, spark_redis_url="rediss://elsewhere:6380")
     here = variables(build(LAUNCH, settings), pod)
 
-    assert settings_.parse({name: str(value) for name, value in here.items()}) == Settings(
+    assert environment.parse({name: str(value) for name, value in here.items()}) == Settings(
         redis_url=PLAIN.redis_url, namespace="shop", shards=8, redis_timeout_s=3.5
     )
     assert "rediss://elsewhere:6380" == variables(build(LAUNCH, there), pod)["FLYERTIME_REDIS_URL"]

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from functions.core import event_types, settings
+from functions.core.environment import parse
 from functions.core.settings import variable_of
 from functions.core.spark_template import GROUP, KIND, MANAGED_BY, MANAGER, PLURAL, VERSION
 
@@ -79,7 +80,7 @@ def test_every_variable_is_one_that_the_function_reads(knative: Objects, name: s
     assert set() == environment.keys() - KNOWN_VARIABLES
     assert name == environment["FUNCTION_TARGET"]["value"]
     values = {key: variable["value"] for key, variable in environment.items() if "value" in variable}
-    assert settings.parse(values)
+    assert parse(values)
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

@@ -120,7 +120,7 @@ def test_a_user_with_more_events_than_memory_is_merged_as_spans(settings: Settin
 
 WORKER = """
 import os, sys, pyarrow.ipc
-from functions.core.settings import parse
+from functions.core.environment import parse
 from spark.backfill import merge_batches
 with pyarrow.ipc.open_stream(sys.argv[1]) as reader:
     for _ in merge_batches(reader.read_all().to_batches(), "history", parse(os.environ)):

@@ -39,7 +39,7 @@ JOB = (sys.executable, "-m", "spark.main", "--run", "test")
 WITHOUT_JVM = (
     sys.executable,
     "-c",
-    "import os\nfrom functions.core.settings import parse\nfrom spark.running import bounds_of\n"  # noqa: ISC004  # one script
+    "import os\nfrom functions.core.environment import parse\nfrom spark.running import bounds_of\n"  # noqa: ISC004  # one script
     "from spark.tasks import fold_groups\nprint(list(fold_groups([bounds_of(parse(os.environ))])))",
 )
 """The same tasks on the same shards, in one process."""
@@ -110,7 +110,7 @@ def replace(*names):
         act(*names)
     os.kill(os.getpid(), signal.SIGKILL)
 os.replace = replace
-from functions.core.settings import parse
+from functions.core.environment import parse
 from spark.running import bounds_of
 from spark.tasks import fold_groups
 list(fold_groups([bounds_of(parse(os.environ))]))

@@ -18,7 +18,7 @@ import uvicorn
 
 from functions.adapters import spark_local
 from functions.adapters.redis_shard import ShardStore
-from functions.core.settings import parse
+from functions.core.environment import parse
 from tests.trigger.folding_without_spark import fold_pending
 
 CONTROL = ".standin"

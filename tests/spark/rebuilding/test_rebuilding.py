@@ -83,7 +83,7 @@ def test_a_damaged_state_is_whole_again(
 KILLED = """
 import os, signal, sys
 from functions.adapters.redis_generations import BuildingStore, GenerationStore
-from functions.core.settings import parse
+from functions.core.environment import parse
 from spark.rebuilding import rebuild
 from spark.resharding import reshard
 owner = {"commit": BuildingStore, "begin_generation": GenerationStore, "fence": GenerationStore,

@@ -35,7 +35,7 @@ KILLED = """
 import os, signal, sys
 from functions.adapters import redis_lease
 from functions.adapters.redis_resharding import ReshardingStore
-from functions.core.settings import parse
+from functions.core.environment import parse
 from spark.resharding import reshard
 redis_lease.LEASE_S = 0.3
 act, left = getattr(ReshardingStore, sys.argv[1]), int(sys.argv[2])

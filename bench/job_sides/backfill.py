@@ -12,22 +12,22 @@ from pyspark.sql import SparkSession
 
 from bench.job_sides.fold import report_of
 from bench.job_sides.process_tree import cpu_s
-from functions.adapters.redis_store import RedisStore
-from functions.core import settings as settings_
+from functions.adapters.redis_report import ReportStore
+from functions.core import environment
 from spark.backfill import Source, backfill
 from spark.session import start_context
 
 
 def main() -> None:
     """Run, and print the seconds, the number of users and the sum of their averages."""
-    settings = settings_.parse(os.environ)
+    settings = environment.parse(os.environ)
     with start_context(settings, "bench", sql=True) as context:
         spark = SparkSession(context)
         cpu_before_s = cpu_s()
         started_s = time.monotonic()
         backfill(spark, settings, Source(sys.argv[1], "parquet"), None, None)
         took = {"seconds": time.monotonic() - started_s, "cpu_s": cpu_s() - cpu_before_s}
-    print(json.dumps({**took, **asyncio.run(report_of(RedisStore(settings)))}))
+    print(json.dumps({**took, **asyncio.run(report_of(ReportStore(settings)))}))
 
 
 main()

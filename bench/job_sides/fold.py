@@ -13,9 +13,9 @@ import redis
 from bench.job_sides.process_tree import cpu_s, peaks_mb
 from bench.job_sides.spark_settings import OF_REFERENCE
 from bench.workload import Workload
-from functions.adapters.redis_store import RedisStore
-from functions.core import settings as settings_
-from functions.core.report import rows_of
+from functions.adapters.redis_report import ReportStore
+from functions.core import environment
+from functions.core.report_rows import rows_of_users
 from spark.running import Summary, bounds_of, fold_bounds
 from spark.session import start_context
 
@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--users", type=int, default=0)
     parser.add_argument("--settings", choices=("own", "reference"), default="own")
     arguments = parser.parse_args()
-    settings = settings_.parse(os.environ)
+    settings = environment.parse(os.environ)
     summary = Summary()
     entered_s = time.monotonic()
     given = OF_REFERENCE if arguments.settings == "reference" else None
@@ -47,15 +47,17 @@ def main() -> None:
         took |= peaks_mb()
     if summary.errors:
         raise SystemExit(f"{summary.errors}")
-    print(json.dumps({**took, **asyncio.run(report_of(RedisStore(settings)))}))
+    print(json.dumps({**took, **asyncio.run(report_of(ReportStore(settings)))}))
 
 
-async def report_of(store: RedisStore) -> dict[str, float]:
+async def report_of(store: ReportStore) -> dict[str, float]:
     """Return how many users are in the report, and the sum of their averages."""
-    shards = await store.averages()
+    hundredths: list[int] = []
+    for shard, held in enumerate((await store.state()).shards):
+        async for averages in store.pieces(shard, None, held.users):
+            hundredths += rows_of_users(*averages).hundredths()
     await store.close()
-    averages = [row.avg_time_on_flyer_per_user_hours for row in rows_of(shard.averages for shard in shards)]
-    return {"users": len(averages), "hours": sum(averages)}
+    return {"users": len(hundredths), "hours": sum(hundredths) / 100}
 
 
 def _store_cpu_s(store: redis.Redis) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import aclosing
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 import redis
 from redis.exceptions import MovedError
@@ -15,14 +15,16 @@ from functions.adapters.redis_client import translated_errors
 from functions.adapters.redis_regular import Regular
 from functions.adapters.redis_value import ValueStore
 from functions.adapters.redis_wire import leave
+from functions.core import shards as sharding
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 
     from functions.adapters.redis_cluster import AsyncClient
     from functions.adapters.redis_state import Command
-    from functions.core import shards as sharding
     from functions.core.settings import Settings
+
+_Read = TypeVar("_Read")
 
 Averages: TypeAlias = tuple[list[bytes], list[bytes]]
 """Ids of users, and their values."""
@@ -125,6 +127,20 @@ class ReportStore(ValueStore):
             return int(reply[0]), reply[1]
 
         return await self._of_live_generation(read)
+
+    async def _of_live_generation(self, read: Callable[[sharding.Keys], Awaitable[_Read]]) -> _Read:
+        """Return what is read from the live generation of the state; once more where it was switched meanwhile.
+
+        Looked at after the reading: a generation is deleted only when it is not the live one any more.
+        """
+        while True:
+            found = await read(self.keys)
+            with translated_errors():
+                generation = int(await self._redis.hget(self.keys.layout, "generation") or 0)
+            if generation == self.keys.generation:
+                return found
+            self.keys = sharding.Keys(self._settings.namespace, generation)
+            await self.shards_now()
 
     async def pieces(self, shard: int, merchant: str | None, users: int) -> AsyncIterator[Averages]:
         """Yield a shard's averages in no order: in one piece, of one moment, where they are not too many.

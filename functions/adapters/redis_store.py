@@ -1,11 +1,10 @@
-"""The store as the functions use it: append events, read the books, read the averages. Asyncio, one trip a question."""
+"""The store as the functions use it: append events, read the books and the runs. Asyncio, one trip a question."""
 
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 import redis
 import redis.asyncio
@@ -22,13 +21,11 @@ from functions.core.naming import Digests
 from functions.core.pressure import StoreLoad
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Sequence
 
     from functions.adapters.redis_cluster import AsyncClient
     from functions.core.ledger import ShardLedger
     from functions.core.settings import Settings
-
-_Read = TypeVar("_Read")
 
 NO_EVICTION: Final = "noeviction"
 
@@ -62,17 +59,8 @@ class Seen(NamedTuple):
     positions: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ShardAverages:
-    """One shard's part of the report, read at one moment."""
-
-    version: int
-    averages: dict[bytes, bytes]
-    """User (UTF-8) to packed totals; some have no session."""
-
-
 class RedisStore:
-    """All that ingest, trigger and report ask of Redis."""
+    """What every function asks of Redis; what only report does is in redis_state.py and redis_report.py."""
 
     def __init__(self, settings: Settings, client: AsyncClient | None = None) -> None:
         self._settings = settings
@@ -275,62 +263,6 @@ class RedisStore:
         with translated_errors():
             value = await self._redis.get(self.keys.flush)
         return None if value is None else int(value)
-
-    @metrics.timed_trip("versions")
-    async def versions(self) -> list[int]:
-        """Return the version of each shard's part of the report: one small number a shard, for the ETag."""
-        shards = await self.shards()
-        with translated_errors():
-            pipe = self._redis.pipeline(transaction=False)
-            for shard in range(shards):
-                pipe.hget(self.keys.ledger(shard), "version")
-            return [int(value or 0) for value in await pipe.execute()]
-
-    @metrics.timed_trip("averages")
-    async def averages(self, merchant: str | None = None) -> list[ShardAverages]:
-        """Return every shard's averages, each with the version that it was read at."""
-
-        async def read(keys: sharding.Keys) -> list[ShardAverages]:
-            return [await self._shard_averages(keys, shard, merchant) for shard in range(await self.shards())]
-
-        return await self._of_live_generation(read)
-
-    async def _shard_averages(self, keys: sharding.Keys, shard: int, merchant: str | None) -> ShardAverages:
-        with translated_errors():
-            pipe = self._redis.pipeline(transaction=True)
-            pipe.hget(keys.ledger(shard), "version")
-            pipe.hgetall(keys.averages(shard, merchant))
-            version, averages = await pipe.execute()
-        return ShardAverages(int(version or 0), averages)
-
-    @metrics.timed_trip("average")
-    async def average_of(self, user_id: str, merchant: str | None = None) -> tuple[int, bytes | None]:
-        """Return the version of the user's shard, and the user's packed totals (None: no such user)."""
-
-        async def read(keys: sharding.Keys) -> tuple[int, bytes | None]:
-            shard = sharding.shard_of(user_id, await self.shards())
-            with translated_errors():
-                pipe = self._redis.pipeline(transaction=True)
-                pipe.hget(keys.ledger(shard), "version")
-                pipe.hget(keys.averages(shard, merchant), user_id)
-                version, average = await pipe.execute()
-            return int(version or 0), average
-
-        return await self._of_live_generation(read)
-
-    async def _of_live_generation(self, read: Callable[[sharding.Keys], Awaitable[_Read]]) -> _Read:
-        """Return what is read from the live generation of the state; once more where it was switched meanwhile.
-
-        Looked at after the reading: a generation is deleted only when it is not the live one any more.
-        """
-        while True:
-            found = await read(self.keys)
-            with translated_errors():
-                generation = int(await self._redis.hget(self.keys.layout, "generation") or 0)
-            if generation == self.keys.generation:
-                return found
-            self.keys = sharding.Keys(self._settings.namespace, generation)
-            await self.shards_now()
 
     @metrics.timed_trip("runs")
     async def runs(self, count: int = 10) -> list[dict[str, str]]:

@@ -1,16 +1,12 @@
-"""The report: rows from what the store holds, in a stable order, as JSON."""
+"""One user's row of the report, and the tags by which answers are known. Pure."""
 
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from functions.core.spans import average_hours, unpack_totals
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -24,17 +20,6 @@ def row_of(user_id: bytes, value: bytes) -> Row | None:
     """Return the row of a user's entry in an averages hash; None where the user has no session, and so no average."""
     totals = unpack_totals(value)
     return Row(user_id.decode(), average_hours(totals.seconds, totals.sessions)) if totals.sessions else None
-
-
-def rows_of(shards: Iterable[Mapping[bytes, bytes]]) -> Iterator[Row]:
-    """Yield the rows of all shards: shard after shard, and by user id within one.
-
-    The order is the same whatever the store's own is, and needs one shard at a time in memory.
-    """
-    for averages in shards:
-        for user_id in sorted(averages):
-            if row := row_of(user_id, averages[user_id]):
-                yield row
 
 
 def etag_of(state: str | bytes, representation: str) -> str:

@@ -61,20 +61,6 @@ def test_an_append_writes_entry_digests_and_ledger_together(settings: Settings, 
     assert {b"accepted": b"4"} == raw_redis.hgetall(keys + "ledger")
 
 
-def test_a_reader_follows_the_live_generation(settings: Settings, raw_redis: redis.Redis) -> None:
-    """From the write in the layout on, also a reader that has read another generation before."""
-    raw_redis.hset(f"{{{settings.namespace}:0}}:averages", "u", b"old")
-    raw_redis.hset(f"{{{settings.namespace}:0}}:g2:averages", "u", b"new")
-
-    async def read_twice(store: RedisStore) -> list[bytes | None]:
-        before = (await store.averages())[0].averages[b"u"]
-        raw_redis.hset(f"{{{settings.namespace}}}:layout", "generation", 2)
-        raw_redis.delete(f"{{{settings.namespace}:0}}:averages")
-        return [before, (await store.averages())[0].averages[b"u"], (await store.average_of("x"))[1]]
-
-    assert [b"old", b"new", None] == run(settings, read_twice)
-
-
 async def _both(first: Awaitable[Any], second: Awaitable[Any]) -> tuple[Any, Any]:
     return await first, await second
 

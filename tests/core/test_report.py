@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from functions.core.report import etag_of, matches, rows_of
+from functions.core.report import Row, etag_of, matches, row_of
 from functions.core.spans import Totals, pack_totals
 
 
@@ -13,16 +13,14 @@ def packed(seconds: int, sessions: int) -> bytes:
     return pack_totals(Totals(seconds, sessions, 0, seconds * 1_000_000))
 
 
-def test_rows_come_shard_by_shard_and_by_id_within() -> None:
-    """By the bytes of the id, however the store ordered them."""
-    one, other = {b"b": packed(3600, 1), b"a": packed(3600, 2)}, {b"B": packed(0, 1)}
-
-    assert ["a", "b", "B"] == [row.user_id for row in rows_of([one, other])]
+def test_a_user_has_an_average_in_hours_with_two_digits() -> None:
+    """Spark's rounding is tested with the totals; here that it is seconds for each session."""
+    assert Row("ü", 0.33) == row_of("ü".encode(), packed(3600, 3))
 
 
-def test_a_user_without_a_session_is_not_listed() -> None:
+def test_a_user_without_a_session_has_no_row() -> None:
     """There is something stored about everybody, but an average only of who has one."""
-    assert [] == list(rows_of([{b"once": packed(0, 0)}]))
+    assert row_of(b"once", packed(0, 0)) is None
 
 
 def test_a_tag_differs_with_any_version_and_with_the_representation() -> None:

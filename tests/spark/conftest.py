@@ -13,14 +13,16 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import strategies as st
 
+from functions.adapters.redis_report import ReportStore
 from functions.adapters.redis_store import Appended, RedisStore, ShardBatch
 from functions.core.events import Event
 from functions.core.packing import pack_events
-from functions.core.report import rows_of
+from functions.core.report import row_of
 from functions.core.settings import Settings
 from functions.core.shards import shard_of
 from functions.core.spans import average_hours, spans_of, totals_of
 from tests.spark.object_stores import S3Server, running_google_storage, running_s3
+from tests.stored_averages import averages_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -83,11 +85,11 @@ def report_of(settings: Settings) -> dict[str, float]:
     """Return the averages in the store, by user."""
 
     async def read() -> dict[str, float]:
-        store = RedisStore(settings)
-        shards = await store.averages()
+        store = ReportStore(settings)
+        shards = await averages_in(store)
         await store.close()
-        rows = rows_of(shard.averages for shard in shards)
-        return {row.user_id: row.avg_time_on_flyer_per_user_hours for row in rows}
+        rows = [row_of(user_id, value) for averages in shards for user_id, value in averages.items()]
+        return {row.user_id: row.avg_time_on_flyer_per_user_hours for row in rows if row}
 
     return asyncio.run(read())
 

@@ -13,6 +13,7 @@ import pytest
 
 from functions.adapters import redis_shard
 from functions.adapters.redis_erasure import ErasureStore
+from functions.adapters.redis_report import ReportStore
 from functions.adapters.redis_resharding import ReshardingStore
 from functions.adapters.redis_store import Appended, RedisStore, Seen, ShardBatch
 from functions.core.errors import UnavailableError
@@ -26,6 +27,7 @@ from spark.rebuilding import rebuild
 from spark.resharding import reshard
 from tests.fold_in_process import fold
 from tests.spark.resharding.laid_out_anew import EVENTS, ROOT, deviations
+from tests.stored_averages import averages_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -136,14 +138,14 @@ def test_a_reader_follows_the_new_layout(kept: Settings, store: ReshardingStore,
     fill_log(kept, [EVENTS])
 
     async def story() -> None:
-        reader = RedisStore(kept)
+        reader = ReportStore(kept)
         fold(kept, store)
-        before = {user: value for shard in await reader.averages() for user, value in shard.averages.items()}
+        before = {user: value for averages in await averages_in(reader) for user, value in averages.items()}
         reshard(kept, store, 9)
-        after = await reader.averages()
+        after = await averages_in(reader)
         assert 9 == len(after)
-        assert before == {user: value for shard in after for user, value in shard.averages.items()}
-        assert (await reader.average_of("u3"))[1] == before[b"u3"]
+        assert before == {user: value for averages in after for user, value in averages.items()}
+        assert await reader.value_of("u3", None) == before[b"u3"]
         await reader.close()
 
     asyncio.run(story())

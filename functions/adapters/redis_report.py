@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import aclosing
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import redis
 from redis.exceptions import MovedError
@@ -15,16 +15,14 @@ from functions.adapters.redis_client import translated_errors
 from functions.adapters.redis_regular import Regular
 from functions.adapters.redis_value import ValueStore
 from functions.adapters.redis_wire import leave
-from functions.core import shards as sharding
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 
     from functions.adapters.redis_cluster import AsyncClient
     from functions.adapters.redis_state import Command
+    from functions.core import shards as sharding
     from functions.core.settings import Settings
-
-_Read = TypeVar("_Read")
 
 Averages: TypeAlias = tuple[list[bytes], list[bytes]]
 """Ids of users, and their values."""
@@ -119,28 +117,13 @@ class ReportStore(ValueStore):
         """Return the next piece of a shard; from the beginning where the generation was switched meanwhile."""
         begun = self.keys
 
-        async def read(keys: sharding.Keys) -> tuple[int, dict[bytes, bytes]]:
+        def scan(keys: sharding.Keys, _: int) -> list[Command]:
             at = cursor if keys == begun else 0
-            with translated_errors():
-                reply: Any = await self._redis.hscan(keys.averages(shard, merchant), at, count=SCAN_USERS)
-            self.when_read(len(reply[1]))
-            return int(reply[0]), reply[1]
+            return [("HSCAN", keys.averages(shard, merchant), at, "COUNT", SCAN_USERS)]
 
-        return await self._of_live_generation(read)
-
-    async def _of_live_generation(self, read: Callable[[sharding.Keys], Awaitable[_Read]]) -> _Read:
-        """Return what is read from the live generation of the state; once more where it was switched meanwhile.
-
-        Looked at after the reading: a generation is deleted only when it is not the live one any more.
-        """
-        while True:
-            found = await read(self.keys)
-            with translated_errors():
-                generation = int(await self._redis.hget(self.keys.layout, "generation") or 0)
-            if generation == self.keys.generation:
-                return found
-            self.keys = sharding.Keys(self._settings.namespace, generation)
-            await self.shards_now()
+        ((following, held),) = await self._of_live(scan, self._ask_for_much)
+        self.when_read(len(held))
+        return int(following), held
 
     async def pieces(self, shard: int, merchant: str | None, users: int) -> AsyncIterator[Averages]:
         """Yield a shard's averages in no order: in one piece, of one moment, where they are not too many.

@@ -197,6 +197,31 @@ def test_a_generation_that_is_replaced_while_it_is_read_leaves_no_gap(
     assert set(USERS) == reading(settings, read)
 
 
+def test_a_shard_whose_generation_is_replaced_between_two_pieces_is_read_from_its_beginning(
+    settings: Settings, raw_redis: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The new one may have users where the old one had none, in what was read of it already."""
+    monkeypatch.setattr(redis_report, "BLOCK_USERS", 7)
+    monkeypatch.setattr(redis_report, "SCAN_USERS", 50)
+    old, new = Keys(settings.namespace), Keys(settings.namespace, 1)
+    others = {b"new%d" % number: b"value" for number in range(500)}
+    raw_redis.hset(old.averages(0), mapping={b"old%d" % number: b"value" for number in range(500)})
+    raw_redis.hset(new.averages(0), mapping={**others})
+
+    async def read(store: ReportStore) -> set[bytes]:
+        found: set[bytes] = set()
+        async for ids, _ in store.pieces(0, None, 500):
+            if not found:
+                raw_redis.hset(old.layout, "generation", 1)
+                raw_redis.delete(old.averages(0))
+            found |= set(ids)
+        return found
+
+    found = reading(settings, read)
+    assert len(found) < 1000, "all of the old one was there before it was replaced"
+    assert set(others) <= found
+
+
 TRIPS: Any = [[[0, 1, 2, 3]], [[0], [1, 2, 3]], [[0], [1, 2], [3]]]
 
 

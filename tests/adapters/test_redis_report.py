@@ -204,9 +204,9 @@ def test_a_shard_whose_generation_is_replaced_between_two_pieces_is_read_from_it
     monkeypatch.setattr(redis_report, "BLOCK_USERS", 7)
     monkeypatch.setattr(redis_report, "SCAN_USERS", 50)
     old, new = Keys(settings.namespace), Keys(settings.namespace, 1)
-    others = {b"new%d" % number: b"value" for number in range(500)}
+    others: Any = {b"new%d" % number: b"value" for number in range(500)}
     raw_redis.hset(old.averages(0), mapping={b"old%d" % number: b"value" for number in range(500)})
-    raw_redis.hset(new.averages(0), mapping={**others})
+    raw_redis.hset(new.averages(0), mapping=others)
 
     async def read(store: ReportStore) -> set[bytes]:
         found: set[bytes] = set()

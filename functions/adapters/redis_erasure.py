@@ -80,7 +80,8 @@ class ErasureStore(ArchiveStore):
                 spans: Any = self._redis.hget(keys.spans(shard), user) or b""
             merchants = sorted(held)
             names = [keys.ledger(shard), keys.spans(shard), keys.averages(shard), keys.versions(shard)]
-            names += [keys.erasures(shard), *(keys.averages(shard, merchant.decode()) for merchant in merchants)]
+            names += [keys.erasures(shard), keys.summaries(shard)]
+            names += [*(keys.averages(shard, merchant.decode()) for merchant in merchants)]
             reply = self._call(_ERASE_USER, names, [user, spans, *_sizes_of(spans), name, *merchants])
             if reply[0] == b"erased":
                 return int(reply[1])

@@ -150,7 +150,7 @@ class GenerationStore(ArchiveStore):
                 self._redis.srem(merchants, *some)
         with translated_errors():
             names = [keys.spans(shard), keys.averages(shard), keys.versions(shard), keys.backfilled(shard)]
-            self._redis.unlink(*names)
+            self._redis.unlink(*names, keys.summaries(shard))
 
 
 def _unless_dropped(reply: int, generation: int) -> bool:

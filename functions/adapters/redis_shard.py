@@ -250,6 +250,14 @@ class ShardStore:
                 raise errors[0]
         return list(replies[-1] if replies[0][0] == 1 else replies[0])
 
+    def has_summaries(self) -> bool:
+        """Tell whether any of the report's summaries is kept."""
+        shards = self.shards()
+        with translated_errors():
+            generation: Any = self._redis.hget(self.keys.layout, "generation")
+            keys = sharding.Keys(self.keys.namespace, int(generation or 0))
+            return any(self._redis.exists(keys.summaries(shard)) for shard in range(shards))
+
     def record_run(self, fields: Mapping[str, str]) -> None:
         """Add to the record of what each run did."""
         with translated_errors():

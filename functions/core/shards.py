@@ -120,6 +120,10 @@ class Keys:
         """Hash: merchant to the moment (microseconds, Redis clock) at which its averages last changed in this shard."""
         return self._state(shard, "versions")
 
+    def summaries(self, shard: int) -> str:
+        """Hash with a TTL: merchant, or '' for all, to what its averages come to; see core/summary_packing.py."""
+        return self._state(shard, "summaries")
+
     def backfilled(self, shard: int) -> str:
         """Hash: backfill id to the last place (CRC-32 of the user id) of the shard's users that is counted."""
         return f"{{{self.namespace}:{shard}}}:backfilled"

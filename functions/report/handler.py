@@ -11,7 +11,7 @@ from starlette.responses import Response
 from functions.adapters import cloud_events, web
 from functions.adapters.bodies import read_body
 from functions.adapters.exchange import name_event, name_route
-from functions.adapters.redis_report import ReportStore
+from functions.adapters.redis_summaries import SummaryStore
 from functions.core import event_types
 from functions.core.errors import RequestRefusedError
 from functions.core.report import etag_of, matches, row_of
@@ -59,7 +59,7 @@ class ReportHandler:
         self._settings = settings
         self._gate = Gate(settings)
         self._views = Views(settings, may_be_bound=self._gate.may_bind)
-        self._store = ReportStore(settings)
+        self._store = SummaryStore(settings)
         self._tidying = Tidying(self._store)
         self._kernels = Kernels()
         self._summaries = Summaries(self._store, self._kernels)

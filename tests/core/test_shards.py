@@ -57,7 +57,7 @@ def test_generations_are_apart_and_in_their_shards_slot() -> None:
         for keys in (live, next_one)
         for name in (
             keys.spans(3), keys.averages(3), keys.averages(3, "g1"), keys.averages(3, "g1:spans"), keys.merchants(3),
-            keys.versions(3),
+            keys.versions(3), keys.summaries(3),
         )
     ]  # fmt: skip
 

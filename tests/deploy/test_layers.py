@@ -55,6 +55,9 @@ MAY_IMPORT = {
     "spark.worker_daemon": {"functions.adapters.heap", "spark"},
     "spark": {
         "functions.core",
+        "functions.adapters.arrow_rows",
+        "functions.adapters.redis_regular",
+        "functions.adapters.redis_summaries",
         "functions.adapters.redis_arguments",
         "functions.adapters.redis_shard",
         "functions.adapters.redis_history",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from functions.adapters.redis_report import ReportStore
+from functions.adapters.redis_summaries import SummaryStore
 from functions.core.report_query import table_query
 from functions.core.report_texts import Csv, JsonArray, JsonLines, TextEncoder
 from functions.report import kernels, shard_texts
@@ -50,7 +50,7 @@ async def answers(
     settings: Settings, used: Kernels, encoder_of: Callable[[Sequence[Column]], TextEncoder]
 ) -> list[object]:
     """Return the whole table, asked for twice, and the summary."""
-    store = ReportStore(settings)
+    store = SummaryStore(settings)
     texts, view, query = ShardTexts(store, used), View(), table_query({})
     try:
         state = await store.state()
@@ -118,7 +118,7 @@ def test_what_one_format_was_made_of_serves_the_others(many: Settings, raw_redis
     columns = columns_of(query)
 
     async def tables() -> tuple[list[bytes], int]:
-        store, used = ReportStore(many), Kernels()
+        store, used = SummaryStore(many), Kernels()
         texts = ShardTexts(store, used)
         try:
             used.prepare(len(USERS))
@@ -146,7 +146,7 @@ def test_the_next_shard_is_read_while_one_is_put_in_order(many: Settings, monkey
     begun: list[int] = []
     in_order: list[bool] = []
 
-    class Noting(ReportStore):
+    class Noting(SummaryStore):
         """Notes which shards it is asked for."""
 
         async def _whole(self, shard: int, merchant: str | None) -> Averages | Regular:
@@ -189,7 +189,7 @@ def test_what_waits_to_be_packed_does_so_no_longer_once_its_table_is_sent_or_lef
     query = table_query({})
 
     async def left() -> tuple[int, int, int]:
-        store, used = ReportStore(many), Kernels()
+        store, used = SummaryStore(many), Kernels()
         texts = ShardTexts(store, used)
         used.prepare(len(USERS))
         try:

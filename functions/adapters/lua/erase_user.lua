@@ -1,11 +1,12 @@
 -- erase_user: take one user out of a shard's state and report, and note what that was, unless it has changed.
 --
--- KEYS  1 ledger    hash  the shard's counters
---       2 spans     hash  user -> packed spans
---       3 averages  hash  user -> packed totals
---       4 versions  hash  merchant -> moment of the last change of its averages, microseconds
---       5 erasures  hash  what was taken out of this shard, by user and by kind, until a receipt was given
---       6.. averages of one merchant each, hash, in the order of ARGV's merchants
+-- KEYS  1 ledger     hash  the shard's counters
+--       2 spans      hash  user -> packed spans
+--       3 averages   hash  user -> packed totals
+--       4 versions   hash  merchant -> moment of the last change of its averages, microseconds
+--       5 erasures   hash  what was taken out of this shard, by user and by kind, until a receipt was given
+--       6 summaries hash  merchant, or '' for all of them, -> what the averages come to
+--       7.. averages of one merchant each, hash, in the order of ARGV's merchants
 -- ARGV  1  the user
 --       2  the user's packed spans, '' where there are none
 --       3  how many these are
@@ -33,16 +34,17 @@ end
 
 local removed = redis.call('HDEL', KEYS[2], user)
 local averages = redis.call('HDEL', KEYS[3], user)
-for key = 6, #KEYS do
+for key = 7, #KEYS do
   if redis.call('HDEL', KEYS[key], user) == 1 then
     averages = averages + 1
-    set_version(KEYS[4], ARGV[key])
+    set_version(KEYS[4], ARGV[key - 1])
   end
 end
 local version
 if removed + averages > 0 then
   redis.call('HINCRBY', KEYS[1], 'commits', 1) -- what others have read of the user is void
   version = set_version(KEYS[1], 'version')
+  redis.call('UNLINK', KEYS[6]) -- the user's numbers are in them
   if ARGV[5] ~= '' then
     redis.call('HINCRBY', KEYS[5], ARGV[5] .. ':state_spans', ARGV[3])
     redis.call('HINCRBY', KEYS[5], ARGV[5] .. ':state_events', ARGV[4])

@@ -21,7 +21,14 @@ from urllib.parse import urlsplit
 import httptools
 
 from bench.printing import print_measured
-from bench.report_state import change_store, fill_databases, fill_store, user_of
+from bench.report_state import (
+    change_as_a_run,
+    change_store,
+    change_unasked,
+    fill_databases,
+    fill_store,
+    user_of,
+)
 from bench.serving import Served, served
 from functions.local.valkey import EmbeddedValkey
 
@@ -48,7 +55,10 @@ def run(rounds: int, sizes: list[int]) -> None:
     """Print all of the report's figures."""
     with tempfile.TemporaryDirectory(prefix="flyertime-bench-") as name, EmbeddedValkey(Path(name) / "store") as store:
         for users in sizes:
-            start, change = _prepared(Path(name), store.url, users)
+            start, namespace = _prepared(Path(name), store.url, users)
+            change, as_a_run, unasked = (
+                partial(how, store.url, namespace) for how in (change_store, change_as_a_run, change_unasked)
+            )
             if users == max(sizes):
                 _memory(start, users)
             with ExitStack() as stack:
@@ -58,10 +68,12 @@ def run(rounds: int, sizes: list[int]) -> None:
                     _anew(start, users, wanted, rounds)
                 if users == max(sizes):
                     _small(sides, users, rounds)
+                    _summaries(sides, {"": as_a_run, "_unasked": unasked}, users, rounds)
+                    _summary_woken(start, as_a_run, users, rounds)
 
 
-def _prepared(folder: Path, url: str, users: int) -> tuple[_Start, Callable[[], None]]:
-    """Put users into the store and the databases; return what starts a side, and what changes the store."""
+def _prepared(folder: Path, url: str, users: int) -> tuple[_Start, str]:
+    """Put users into the store and the databases; return what starts a side, and the store's namespace."""
     namespace = f"r{users}"
     fill_store(url, namespace, users)
     databases = fill_databases(folder, users)
@@ -74,7 +86,7 @@ def _prepared(folder: Path, url: str, users: int) -> tuple[_Start, Callable[[], 
         "obvious": ("-m", "bench.report_sides.obvious", "{port}"),
         **{name: ("-m", "bench.report_sides.sql", "{port}", name, str(path)) for name, path in databases.items()},
     }
-    return lambda side: served(commands[side], environment, "/healthz"), lambda: change_store(url, namespace)
+    return lambda side: served(commands[side], environment, "/healthz"), namespace
 
 
 class _Answer:
@@ -221,10 +233,44 @@ def _small(sides: Mapping[str, Served], users: int, rounds: int) -> None:
         "report_page", statistics.median(page), "ms", sorted_by_hours_ms=statistics.median(by_hours), users=users
     )
 
-    first = {side: [_get(server.url, "/summary")] for side, server in sides.items()}
-    _print_ahead("report_summary_first", first, lambda each: each.total_s, users=users)
-    took = _in_turn({side: _asking(server, "/summary") for side, server in sides.items()}, rounds)
-    _print_ahead("report_summary", took, lambda each: each.total_s, users=users, rounds=rounds)
+
+def _summaries(sides: Mapping[str, Served], changes: Mapping[str, Callable[[], None]], users: int, rounds: int) -> None:
+    """A few numbers: the first time after a change, by what a run then does, and again.
+
+    The others keep nothing, and so are asked the same each time. What a run takes for it is told beside it.
+    """
+    again = {side: _asking(server, "/summary") for side, server in sides.items()}
+    again["report"]()
+    for name, change in changes.items():
+        changing_ms: list[float] = []
+
+        def changed(change: Callable[[], None] = change, changing_ms: list[float] = changing_ms) -> Took:
+            began_s = time.perf_counter()
+            change()
+            changing_ms.append((time.perf_counter() - began_s) * 1000)
+            return _get(sides["report"].url, "/summary")
+
+        took = _in_turn({**again, "report": changed}, rounds)
+        changed_ms = statistics.median(changing_ms)
+        told = {"users": users, "rounds": rounds, "changing_ms": changed_ms}
+        _print_ahead(f"report_summary_first{name}", took, lambda each: each.total_s, **told)
+    _print_ahead("report_summary", _in_turn(again, rounds), lambda each: each.total_s, users=users, rounds=rounds)
+
+
+def _summary_woken(start: _Start, change: Callable[[], None], users: int, rounds: int) -> None:
+    """A few numbers after a run, asked of processes the moment they are up."""
+    started_ms: dict[str, list[float]] = {side: [] for side in SIDES}
+
+    def woken(side: str) -> Took:
+        if side == "report":
+            change()
+        with start(side) as server:
+            started_ms[side].append(server.started_ms)
+            return _get(server.url, "/summary")
+
+    took = _in_turn({side: partial(woken, side) for side in SIDES}, rounds)
+    started = {f"{side}_started_ms": statistics.median(some) for side, some in started_ms.items()}
+    _print_ahead("report_summary_woken", took, lambda each: each.total_s, users=users, rounds=rounds, **started)
 
 
 def _memory(start: _Start, users: int) -> None:

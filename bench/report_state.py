@@ -14,6 +14,7 @@ from functions.adapters.redis_store import RedisStore
 from functions.core.settings import Settings
 from functions.core.shards import DEFAULT_SHARDS, Keys, shards_of
 from functions.core.spans import Totals, pack_totals
+from spark.summaries import sum_up
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,6 +51,20 @@ def change_store(url: str, namespace: str) -> None:
     with redis.Redis.from_url(url) as client:
         for shard in range(DEFAULT_SHARDS):
             client.hincrby(keys.ledger(shard), "version", 1)
+
+
+def change_as_a_run(url: str, namespace: str) -> None:
+    """Change each shard, and do what a run does before it ends: make those summaries anew that readers ask for."""
+    change_store(url, namespace)
+    asyncio.run(sum_up(Settings(redis_url=url, namespace=namespace)))
+
+
+def change_unasked(url: str, namespace: str) -> None:
+    """Change each shard where nobody has asked for a summary, so that none is kept."""
+    change_store(url, namespace)
+    keys = Keys(namespace)
+    with redis.Redis.from_url(url) as client:
+        client.delete(*(keys.summaries(shard) for shard in range(DEFAULT_SHARDS)))
 
 
 def fill_databases(folder: Path, users: int) -> dict[str, Path]:

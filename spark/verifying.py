@@ -17,6 +17,7 @@ from spark.findings import MOST_TRIES, PAUSE_S, Findings
 from spark.verifying_archive import check_files
 from spark.verifying_spans import check_against_archive
 from spark.verifying_state import check_state
+from spark.verifying_summaries import check_summaries
 
 if TYPE_CHECKING:
     from functions.adapters.redis_checks import CheckedStore
@@ -44,6 +45,7 @@ def verify_shard(
     found = Findings(shard)
     _check_log(store, found)
     held = check_state(store, found, on_progress, keep=archive is not None and recompute)
+    check_summaries(store, found)
     if archive is None:
         ledger = store.ledger(shard)
         if ledger.archived or ledger.history_archived:

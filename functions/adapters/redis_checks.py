@@ -38,6 +38,18 @@ class CheckedStore(ArchiveStore):
             held: Any = self._redis.smembers(self.keys.merchants(shard))
         return sorted(held)
 
+    def versions(self, shard: int) -> dict[bytes, int]:
+        """Return when each merchant's averages last changed in a shard; microseconds."""
+        with translated_errors():
+            held: Any = self._redis.hgetall(self.keys.versions(shard))
+        return {merchant: int(version) for merchant, version in held.items()}
+
+    def summaries(self, shard: int) -> dict[bytes, bytes]:
+        """Return the packed summaries that are kept of a shard, by merchant; nothing in its place: of all together."""
+        with translated_errors():
+            held: Any = self._redis.hgetall(self.keys.summaries(shard))
+        return dict(held)
+
     def averages_of(
         self, shard: int, users: Sequence[bytes], by_merchant: Mapping[bytes, Sequence[bytes]]
     ) -> tuple[list[bytes | None], dict[bytes, list[bytes | None]]]:

@@ -1,0 +1,56 @@
+"""Verifying summaries: those that are kept and would be shown against what the averages come to."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from functions.core.report_rows import rows_of_users
+from functions.core.report_summary import Summary
+from functions.core.summary_packing import unpack_summary
+from spark.findings import MOST_TRIES, PAUSE_S
+
+if TYPE_CHECKING:
+    from functions.adapters.redis_checks import CheckedStore
+    from spark.findings import Findings
+
+
+def check_summaries(store: CheckedStore, found: Findings) -> None:
+    """Compare each summary of a shard that is of the averages' version; who has others by now is shown those anew."""
+    for _ in range(MOST_TRIES):
+        ledger = store.ledger(found.shard)
+        versions = {b"": ledger.version, **store.versions(found.shard)}
+        deviations = []
+        for merchant, packed in sorted(store.summaries(found.shard).items()):
+            kept = unpack_summary(packed)
+            if kept is None or kept[1] != versions.get(merchant):
+                continue
+            made = _made(store, found.shard, merchant or None)
+            if made is not None and made != kept[0]:
+                deviations.append(_difference(merchant, kept[0], made))
+        if store.ledger(found.shard).commits == ledger.commits:
+            found.add(deviations)
+            return
+        time.sleep(PAUSE_S)
+    found.notes.append("the summaries were not compared: the shard is being folded all the time")
+
+
+def _made(store: CheckedStore, shard: int, merchant: bytes | None) -> Summary | None:
+    """Return what averages come to; None where some cannot be read, which is said of them."""
+    summary = Summary()
+    seen: set[bytes] = set()
+    for page in store.average_pages(shard, merchant):
+        values = [value for user, value in page.items() if user not in seen]
+        seen |= page.keys()
+        try:
+            summary.add(rows_of_users(values, values))
+        except ValueError:
+            return None
+    return summary
+
+
+def _difference(merchant: bytes, kept: Summary, made: Summary) -> str:
+    whose = f"merchant {merchant.decode()!r}" if merchant else "all users"
+    counts = [f"{each.users:,} users, {each.sessions:,} sessions, {each.seconds:,} s" for each in (kept, made)]
+    same = " in other averages" if counts[0] == counts[1] else ""
+    return f"report: the summary of {whose} has {counts[0]}; the averages give {counts[1]}{same}"

@@ -51,7 +51,7 @@ class SummingUp:
 
     def now(self) -> None:
         """Sum up where there is something; what cannot be is left to the report."""
-        if not self._is_due or self._is_stopping():
+        if not self._is_due:
             return
         self._is_due = False
         started_s = time.monotonic()

@@ -11,6 +11,7 @@ import pytest
 from functions.adapters.redis_summaries import KEPT_S, KeptSummary, SummaryStore
 from functions.core.report_summary import Summary
 from functions.core.shards import Keys
+from functions.core.summary_packing import pack_summary
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -110,14 +111,15 @@ def test_nothing_is_kept_or_found_of_another_generation(
         await store.state()
         await store.keep_summaries(kept, 0)
         raw_redis.hset(keys.layout, "generation", 2)
+        raw_redis.hset(Keys(settings.namespace, 2).summaries(0), "", pack_summary(summary_of(1), VERSION))
         return [
             await store.kept_summaries(None, range(4), 0),
             await store.wanted_summaries(4, 0),
             await store.keep_summaries(kept, 0),
-            await store.kept_summaries(None, range(4), 2),
+            [each.summary.users for each in await store.kept_summaries(None, range(4), 2)],
         ]
 
-    assert [[], [{}] * 4, 0, []] == using(settings, use)
+    assert [[], [{}] * 4, 0, [1]] == using(settings, use)
 
 
 def test_summaries_are_forgotten_a_week_after_the_first_was_kept(

@@ -19,6 +19,7 @@ from functions.report import summaries
 from functions.report.kernels import Kernels
 from functions.report.summaries import Summaries
 from functions.report.views import View
+from spark import summing_up
 from spark.erasing import erase
 from spark.rebuilding import rebuild
 from spark.summaries import sum_up
@@ -89,7 +90,7 @@ def unmade_users(settings: Settings) -> int:
         store = SummaryStore(settings)
         try:
             state = await store.state()
-            kept = await store.kept_summaries(None, range(2), 0)
+            kept = await store.kept_summaries(None, range(2), state.generation)
             fresh = {each.shard for each in kept if each.version == state.shards[each.shard].version}
             return sum(held.users for shard, held in enumerate(state.shards) if shard not in fresh)
         finally:
@@ -170,15 +171,22 @@ def test_a_user_erased_is_in_no_summary_that_is_kept(settings: Settings, raw_red
     assert (with_user.users - 1, 0) == (without.users, asked(settings)[1])
 
 
-@pytest.mark.usefixtures("store")
-def test_a_rebuild_leaves_no_summary_behind(settings: Settings, raw_redis: redis.Redis) -> None:
-    """Those of the generation that was go with it; of the new one there are none until somebody asks."""
+def test_a_rebuild_leaves_no_summary_behind(
+    settings: Settings, store: ArchiveStore, fill_log: Fill, raw_redis: redis.Redis
+) -> None:
+    """Those of the generation that was go with it; of the new one none until somebody asks, and then as ever."""
     before, _ = asked(settings)
     generation = rebuild(settings, grace_s=0).generation
 
     assert set() == kept_in(raw_redis, settings)
     assert (before, before.users) == asked(settings)
     assert {(0, b""), (1, b"")} == kept_in(raw_redis, settings, generation)
+    fill_log(settings, [EVENTS[300:]])
+    fold(settings, store)
+    summing = SummingUp(settings, lambda: False)
+    summing.committed()
+    summing.now()
+    assert unmade_users(settings) == 0
 
 
 def test_a_run_sums_up_only_after_it_has_committed(
@@ -204,9 +212,32 @@ def test_a_run_sums_up_only_after_it_has_committed(
     summing.committed()
     summing._next_s += 3600
     summing.when_idle()
+    assert unmade_users(settings) > 0, "it has taken its share of the time"
     summing.now()
     assert unmade_users(settings) == 0
     assert 2 == len([line for line in caplog.messages if line.startswith("2 of 2 summaries that readers ask for")])
+
+
+def test_a_run_takes_no_longer_for_it_than_its_limit(
+    settings: Settings,
+    store: ArchiveStore,
+    fill_log: Fill,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And says what was left."""
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(summing_up, "LIMIT_S", 0.0)
+    monkeypatch.setattr(summing_up, "SHARE", 0.0)
+    asked(settings)
+    fill_log(settings, [EVENTS[300:]])
+    fold(settings, store)
+    summing = SummingUp(settings, lambda: False)
+    summing.committed()
+    summing.now()
+
+    assert "0 of 2 summaries that readers ask for made anew" in caplog.text
+    assert unmade_users(settings) > 0
 
 
 def test_who_is_asked_to_stop_does_not_sum_up(settings: Settings, store: ArchiveStore, fill_log: Fill) -> None:

@@ -121,6 +121,20 @@ def test_a_merchants_version_grows_with_each_commit_of_its_averages(
     assert str(4 * 10**15 + 1).encode() == raw_redis.hget(key, "m")
 
 
+def test_a_run_sees_whether_any_shard_of_the_live_generation_has_summaries(
+    store: ShardStore, append: Callable[[int], str], raw_redis: redis.Redis
+) -> None:
+    """Not in a new store, and not of a generation that was."""
+    append(1)
+    seen = [store.has_summaries()]
+    raw_redis.hset(store.keys.summaries(3), "", b"summary")
+    seen.append(store.has_summaries())
+    raw_redis.hset(store.keys.layout, "generation", 1)
+    seen.append(store.has_summaries())
+
+    assert [False, True, False] == seen
+
+
 def test_many_users_are_committed_and_read_in_bulk(store: ShardStore, append: Callable[[int], str]) -> None:
     """More than Lua passes to one call, and more than are read in one."""
     upto = append(1)

@@ -9,6 +9,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import redis
 
 from functions.adapters.redis_archive import ArchiveStore
 from functions.adapters.redis_erasure import ErasureStore
@@ -29,8 +30,6 @@ from tests.fold_in_process import fold
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
-
-    import redis
 
     from functions.core.report_summary import Summary
     from functions.core.settings import Settings
@@ -61,10 +60,21 @@ def store(settings: Settings, fill_log: Fill) -> Iterator[ArchiveStore]:
     store.close()
 
 
-@pytest.fixture
-def settings(settings: Settings, tmp_path: Path) -> Settings:
-    """Two shards, and an archive."""
+@pytest.fixture(params=["server", "cluster"])
+def settings(request: pytest.FixtureRequest, settings: Settings, tmp_path: Path) -> Settings:
+    """Two shards and an archive, in either kind of store."""
+    if request.param == "cluster":
+        settings = dataclasses.replace(settings, redis_url=request.getfixturevalue("redis_cluster").url)
     return dataclasses.replace(settings, shards=2, archive_uri=str(tmp_path / "archive"))
+
+
+@pytest.fixture
+def raw_redis(settings: Settings) -> Iterator[redis.Redis]:
+    """A client of the library's own."""
+    first, *others = settings.redis_url.split(",")
+    client: Any = redis.RedisCluster.from_url(first) if others else redis.Redis.from_url(first)
+    yield client
+    client.close()
 
 
 def asked(settings: Settings, merchant: str | None = None) -> tuple[Summary, int]:

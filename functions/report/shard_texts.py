@@ -260,6 +260,8 @@ class ShardTexts:
                     yield in_order(by_objects(block)), is_last
                     continue
                 yield rows, is_last
+                del rows, block
+                await self._packed()  # on a busy machine this falls behind, and is memory then
 
 
 def _size_bytes(made: Sequence[SortedRows]) -> int:

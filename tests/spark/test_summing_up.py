@@ -250,6 +250,18 @@ def test_a_run_takes_no_longer_for_it_than_its_limit(
     assert unmade_users(settings) > 0
 
 
+def test_averages_that_cannot_be_read_fail_no_run(
+    settings: Settings, store: ArchiveStore, fill_log: Fill, raw_redis: redis.Redis
+) -> None:
+    """Those of the other shard are made."""
+    asked(settings)
+    fill_log(settings, [EVENTS[300:]])
+    fold(settings, store)
+    raw_redis.hset(Keys(settings.namespace).averages(0), "odd", b"\x09nonsense")
+
+    assert (1, 2) == asyncio.run(sum_up(settings))
+
+
 def test_who_is_asked_to_stop_does_not_sum_up(settings: Settings, store: ArchiveStore, fill_log: Fill) -> None:
     """The report makes them itself."""
     asked(settings)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import redis
 
@@ -16,6 +16,13 @@ if TYPE_CHECKING:
 
 SLOTS = 16384
 _DEADLINE_S = 20.0
+
+
+def plain_client(url: str) -> redis.Redis:
+    """Return a client that is not ours: redis-py's own, for the addresses of a cluster its RedisCluster."""
+    first, *others = url.split(",")
+    client: Any = redis.RedisCluster.from_url(first) if others else redis.Redis.from_url(first)
+    return client  # type: ignore[no-any-return]
 
 
 class EmbeddedCluster:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-import redis
 
 from functions.adapters.spark_local import stop_runs
 from functions.core.settings import Settings
+from tests.redis_cluster import plain_client
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    import redis
 
 _numbers = itertools.count()
 
@@ -29,8 +31,7 @@ def settings(request: pytest.FixtureRequest) -> Settings:
 @pytest.fixture
 def raw_redis(settings: Settings) -> Iterator[redis.Redis]:
     """A client that is not ours: redis-py's own, for a cluster its RedisCluster."""
-    first, *others = settings.redis_url.split(",")
-    client: Any = redis.RedisCluster.from_url(first) if others else redis.Redis.from_url(first)
+    client = plain_client(settings.redis_url)
     yield client
     client.close()
 

@@ -9,7 +9,6 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import redis
 
 from functions.adapters.redis_archive import ArchiveStore
 from functions.adapters.redis_erasure import ErasureStore
@@ -26,10 +25,13 @@ from spark.rebuilding import rebuild
 from spark.summaries import sum_up
 from spark.summing_up import SummingUp
 from tests.fold_in_process import fold
+from tests.redis_cluster import plain_client
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
+
+    import redis
 
     from functions.core.report_summary import Summary
     from functions.core.settings import Settings
@@ -71,8 +73,7 @@ def settings(request: pytest.FixtureRequest, settings: Settings, tmp_path: Path)
 @pytest.fixture
 def raw_redis(settings: Settings) -> Iterator[redis.Redis]:
     """A client of the library's own."""
-    first, *others = settings.redis_url.split(",")
-    client: Any = redis.RedisCluster.from_url(first) if others else redis.Redis.from_url(first)
+    client = plain_client(settings.redis_url)
     yield client
     client.close()
 
@@ -91,6 +92,13 @@ def asked(settings: Settings, merchant: str | None = None) -> tuple[Summary, int
             await store.close()
 
     return asyncio.run(run())
+
+
+def ask_and_change(settings: Settings, store: ArchiveStore, fill_log: Fill) -> None:
+    """Have the summary of all asked for, and the averages of both shards changed."""
+    asked(settings)
+    fill_log(settings, [EVENTS[300:]])
+    fold(settings, store)
 
 
 def unmade_users(settings: Settings) -> int:
@@ -239,9 +247,7 @@ def test_a_run_takes_no_longer_for_it_than_its_limit(
     caplog.set_level(logging.INFO)
     monkeypatch.setattr(summing_up, "LIMIT_S", 0.0)
     monkeypatch.setattr(summing_up, "SHARE", 0.0)
-    asked(settings)
-    fill_log(settings, [EVENTS[300:]])
-    fold(settings, store)
+    ask_and_change(settings, store, fill_log)
     summing = SummingUp(settings, lambda: False)
     summing.committed()
     summing.now()
@@ -254,9 +260,7 @@ def test_averages_that_cannot_be_read_fail_no_run(
     settings: Settings, store: ArchiveStore, fill_log: Fill, raw_redis: redis.Redis
 ) -> None:
     """Those of the other shard are made."""
-    asked(settings)
-    fill_log(settings, [EVENTS[300:]])
-    fold(settings, store)
+    ask_and_change(settings, store, fill_log)
     raw_redis.hset(Keys(settings.namespace).averages(0), "odd", b"\x09nonsense")
 
     assert (1, 2) == asyncio.run(sum_up(settings))
@@ -264,9 +268,7 @@ def test_averages_that_cannot_be_read_fail_no_run(
 
 def test_who_is_asked_to_stop_does_not_sum_up(settings: Settings, store: ArchiveStore, fill_log: Fill) -> None:
     """The report makes them itself."""
-    asked(settings)
-    fill_log(settings, [EVENTS[300:]])
-    fold(settings, store)
+    ask_and_change(settings, store, fill_log)
     summing = SummingUp(settings, lambda: True)
     summing.committed()
     summing.now()

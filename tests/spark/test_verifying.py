@@ -17,11 +17,8 @@ from functions.adapters.redis_erasure import ErasureStore
 from functions.core import span_packing
 from functions.core.events import Event
 from functions.core.packing import pack_events
-from functions.core.report_rows import rows_of_users
-from functions.core.report_summary import Summary
 from functions.core.shards import shard_of
 from functions.core.spans import Totals, pack_totals, totals_of
-from functions.core.summary_packing import pack_summary, unpack_summary
 from spark import verifying_spans
 from spark.erasing import erase
 from spark.folding import fold_shard
@@ -131,32 +128,6 @@ def show_stranger(client: redis.Redis, store: CheckedStore, _: Path) -> None:
     client.hset(store.keys.averages(SHARD, "m0"), "stranger", pack_totals(Totals(1, 1, 0, 1)))
 
 
-def keep_summary(merchant: str, **changes: int) -> Damage:
-    """Return what keeps a summary, as right as it can be, but for this."""
-
-    def keep(client: redis.Redis, store: CheckedStore, _: Path) -> None:
-        versions = {b"": store.ledger(SHARD).version, **store.versions(SHARD)}
-        values = [value for page in store.average_pages(SHARD, merchant.encode() or None) for value in page.values()]
-        summary = Summary()
-        summary.add(rows_of_users(values, values))
-        for name, more in changes.items():
-            setattr(summary, name, getattr(summary, name) + more)
-        packed = pack_summary(summary, versions[merchant.encode()])
-        client.hset(store.keys.summaries(SHARD), merchant, packed)
-
-    return keep
-
-
-def move_in_summary(client: redis.Redis, store: CheckedStore, folder: Path) -> None:
-    """Keep a summary with a user's average in another place."""
-    keep_summary("")(client, store, folder)
-    held = unpack_summary(store.summaries(SHARD)[b""])
-    assert held is not None
-    held[0].hundredths.subtract([*held[0].hundredths][:1])
-    held[0].hundredths[12345] += 1
-    client.hset(store.keys.summaries(SHARD), "", pack_summary(*held))
-
-
 def lose_spans(client: redis.Redis, store: CheckedStore, _: Path) -> None:
     """Lose a user everywhere in the store."""
     client.hdel(store.keys.spans(SHARD), USER)
@@ -208,9 +179,6 @@ def add_file(_: redis.Redis, __: CheckedStore, folder: Path) -> None:
         (lose_average, f"report: user '{USER}' has no averages; the spans give"),
         (change_merchant, f"report: user '{USER}' of merchant 'm1' has no averages; the spans give"),
         (show_stranger, "report: user 'stranger' of merchant 'm0' has 1 s in 1 sessions, from 0 to 1 µs"),
-        (keep_summary("", users=1), "report: the summary of all users has 2"),
-        (keep_summary("m1", seconds=3600), "report: the summary of merchant 'm1' has 12 users, 84 ses"),
-        (move_in_summary, " s in other averages"),
         (lose_spans, f"state: user '{USER}' has no spans; the archive gives 3 spans of 10 events"),
         (damage_spans, f"state: user '{USER}': spans of format 9"),
         (lose_file, "is on record, but not in"),
@@ -348,23 +316,6 @@ def test_nothing_seems_wrong_while_events_come_in_and_are_folded(
     assert [] == errors
     assert [] == [deviation for found in rounds for deviation in deviations(found)]
     assert all(findings.recomputed for findings in verify(kept, store))
-
-
-@pytest.mark.parametrize("merchant", ["", "m1"])
-def test_summaries_that_are_right_or_of_before_are_no_deviation(
-    kept: Settings, store: CheckedStore, fill_log: Fill, raw_redis: redis.Redis, tmp_path: Path, merchant: str
-) -> None:
-    """Nor those that another version of flyertime has kept: none of these is shown."""
-    fill_log(kept, [EVENTS[:300]])
-    fold(kept, store)
-    keep_summary(merchant)(raw_redis, store, tmp_path)
-    assert [] == deviations(verify(kept, store))
-    keep_summary(merchant, users=1)(raw_redis, store, tmp_path)
-    raw_redis.hset(store.keys.summaries(SHARD), "m0", b"\x91\x07")
-    assert 1 == len(deviations(verify(kept, store)))
-    fill_log(kept, [EVENTS[300:]])
-    fold(kept, store)
-    assert [] == deviations(verify(kept, store))
 
 
 def test_events_folded_without_an_archive_are_counted_but_no_deviation(

@@ -102,7 +102,7 @@ def test_a_store_that_loads_its_file_is_waited_for(
     make_server: MakeServer, serve_function: ServeFunction, batch: Any
 ) -> None:
     """LOADING is a retry, with its own code; then the same process writes on."""
-    slow = {"key-load-delay": "500"}  # microseconds a command; every 1024th it looks at who has asked
+    slow = {"key-load-delay": "500"}  # microseconds a command; every 1024th it looks at who has asked: 20 s in all
     with (
         make_server({"appendfsync": "always", **slow}) as server,
         serve_function("ingest", Settings(redis_url=server.url, shards=4), **QUICK) as process,
@@ -110,7 +110,7 @@ def test_a_store_that_loads_its_file_is_waited_for(
     ):
         post_until_taken(process, batch("before"))
         with redis.Redis.from_url(server.url) as client, client.pipeline(transaction=False) as pipe:
-            for _ in range(5000):
+            for _ in range(40_000):
                 pipe.incr("padding")
             pipe.execute()
         server.kill()
@@ -119,6 +119,8 @@ def test_a_store_that_loads_its_file_is_waited_for(
         while readiness(process) != (503, "store_loading"):
             assert time.monotonic() < deadline
         refused = post(process, batch("during"))
+        with redis.Redis.from_url(server.url) as client:
+            client.config_set("key-load-delay", "0")  # only now, so that it surely loaded while it was asked
         started.result()
 
         assert {"retry"} == {event["verdict"] for event in refused.json()["events"]}

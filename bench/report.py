@@ -24,7 +24,7 @@ from bench.printing import print_measured
 from bench.report_state import (
     change_as_a_run,
     change_store,
-    change_unasked,
+    change_unsummed,
     fill_databases,
     fill_store,
     user_of,
@@ -56,8 +56,8 @@ def run(rounds: int, sizes: list[int]) -> None:
     with tempfile.TemporaryDirectory(prefix="flyertime-bench-") as name, EmbeddedValkey(Path(name) / "store") as store:
         for users in sizes:
             start, namespace = _prepared(Path(name), store.url, users)
-            change, as_a_run, unasked = (
-                partial(how, store.url, namespace) for how in (change_store, change_as_a_run, change_unasked)
+            change, as_a_run, unsummed = (
+                partial(how, store.url, namespace) for how in (change_store, change_as_a_run, change_unsummed)
             )
             if users == max(sizes):
                 _memory(start, users)
@@ -68,7 +68,7 @@ def run(rounds: int, sizes: list[int]) -> None:
                     _anew(start, users, wanted, rounds)
                 if users == max(sizes):
                     _small(sides, users, rounds)
-                    _summaries(sides, {"": as_a_run, "_unasked": unasked}, users, rounds)
+                    _summaries(sides, {"": as_a_run, "_unsummed": unsummed}, users, rounds)
                     _summary_woken(start, as_a_run, users, rounds)
 
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hashlib
 import random
 import sqlite3
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import redis
 
+from functions.adapters.redis_shard import Change, ShardStore
 from functions.adapters.redis_store import RedisStore
 from functions.core.settings import Settings
 from functions.core.shards import DEFAULT_SHARDS, Keys, shards_of
 from functions.core.spans import Totals, pack_totals
-from spark.summaries import sum_up
+from spark.columns import unpack_totals
+from spark.summing import ALL, SumChange, summaries_after, summary_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,13 +57,25 @@ def change_store(url: str, namespace: str) -> None:
 
 
 def change_as_a_run(url: str, namespace: str) -> None:
-    """Change each shard, and do what a run does before it ends: make those summaries anew that readers ask for."""
-    change_store(url, namespace)
-    asyncio.run(sum_up(Settings(redis_url=url, namespace=namespace)))
+    """Commit to each shard what a run does where one user's average changes, here to what it was.
+
+    So the shard's summary, where one is kept, is taken along.
+    """
+    store = ShardStore(Settings(redis_url=url, namespace=namespace))
+    with redis.Redis.from_url(url) as client:
+        for shard in range(DEFAULT_SHARDS):
+            ledger = store.ledger(shard)
+            user: Any = client.hrandfield(store.keys.averages(shard))
+            value: Any = client.hget(store.keys.averages(shard), user)
+            same = summary_of(unpack_totals([value]))
+            change = Change(shard, ledger.commits, "", 1, report_changes=True, spans={}, averages={user: value})
+            summaries = summaries_after(store, ledger, {ALL: SumChange(same, same)})
+            store.commit(dataclasses.replace(change, summaries=summaries))
+    store.close()
 
 
-def change_unasked(url: str, namespace: str) -> None:
-    """Change each shard where nobody has asked for a summary, so that none is kept."""
+def change_unsummed(url: str, namespace: str) -> None:
+    """Change each shard and leave no summary, as an erasure of a user does."""
     change_store(url, namespace)
     keys = Keys(namespace)
     with redis.Redis.from_url(url) as client:

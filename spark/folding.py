@@ -24,6 +24,7 @@ from functions.core.ledger import position_of
 from functions.core.settings import LATENESS_S
 from spark import columns, span_columns
 from spark.merging import PartialSpans, merge
+from spark.summing import summaries_after
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -214,6 +215,7 @@ def change_with(
         names = users.dictionary.cast(pa.large_binary())
         packed_names = columns.pack_names(names, USERS_A_READ)
     held_values = store.spans_of(ledger.shard, packed_names)
+    summed = store.summed(ledger)
     with turn:
         places = np.array([place for place, value in enumerate(held_values) if value is not None], np.int64)
         try:
@@ -223,14 +225,14 @@ def change_with(
         held = dataclasses.replace(held, user=places[held.user])
         user = users.indices.to_numpy().astype(np.int64)
         del users, held_values  # here and below: a round's memory is at its peak where all is packed
-        merged = merge(user, len(names), fresh, held, lateness_us)
+        merged = merge(user, len(names), fresh, held, lateness_us, summed)
         del fresh, held, user
         merchants = columns.pack_pairs(
             names.take(pa.array(merged.merchant_user)),
             columns.pack_totals(merged.merchant_totals),
             merged.merchant_bounds,
         )
-        return Change(
+        change = Change(
             shard=ledger.shard,
             commits=ledger.commits,
             folded_to=last_id,
@@ -241,6 +243,7 @@ def change_with(
             late_events=merged.late,
             merchants={name.encode(): pairs for name, pairs in zip(merged.merchant_names, merchants, strict=True)},
         )
+    return dataclasses.replace(change, summaries=summaries_after(store, ledger, merged.sums))
 
 
 def spans_of_events(log: Mapping[str, pa.Array]) -> PartialSpans:

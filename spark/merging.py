@@ -7,7 +7,7 @@ sums and extremes of stretches do the rest.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -20,8 +20,11 @@ from spark.openings import FreshMoments, OpeningColumns
 from spark.sorting import order_of
 from spark.span_columns import HeldSpans
 from spark.stretches import starts_of, sums_from
+from spark.summing import ALL, SumChange, summary_of
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     import numpy.typing as npt
 
     Ints = npt.NDArray[np.int64]
@@ -66,9 +69,18 @@ class Merged:
     merchant_totals: TotalsColumns
     late: int
     """Events that came too late for the openings."""
+    sums: dict[bytes, SumChange]
+    """Of those that are summed up and for whom some user's totals are others: the touched users' averages."""
 
 
-def merge(user: Ints, users: int, fresh: PartialSpans, held: HeldSpans, lateness_us: int | None) -> Merged:
+def merge(
+    user: Ints,
+    users: int,
+    fresh: PartialSpans,
+    held: HeldSpans,
+    lateness_us: int | None,
+    summed: Collection[bytes] = (),
+) -> Merged:
     """Return what becomes of stored spans with new ones.
 
     Args:
@@ -77,6 +89,7 @@ def merge(user: Ints, users: int, fresh: PartialSpans, held: HeldSpans, lateness
         fresh: The new spans.
         held: The stored spans, row by row in the stored order, ``user`` being the place among the users.
         lateness_us: How far before the latest event of a span its openings are exact; None: they are not kept.
+        summed: Merchants, or `ALL`, whose averages are summed up where they change.
     """
     flyer, flyers = _encoded(pa.concat_arrays([fresh.flyer_id, held.flyer_id]))
     merchant, merchants = _encoded(pa.concat_arrays([fresh.merchant_id, held.merchant_id]))
@@ -100,14 +113,21 @@ def merge(user: Ints, users: int, fresh: PartialSpans, held: HeldSpans, lateness
     after = _of_users(users, row_user, row_flyer, rows_after)
     changed = np.flatnonzero(after.differ(before))
     least = 1 if pc.index(merchants, "").as_py() == 0 else 0  # an empty name is the first of all, and no merchant
-    key_before, merchants_before = _of_merchants(merchant[len(user) :], held.user, users, least, rows_before)
-    key, merchants_after = _of_merchants(row_merchant, row_user, users, least, rows_after)
-    merchant_changed = np.ones(len(key), np.bool_)
-    places = np.searchsorted(key, key_before)
-    merchant_changed[places] = merchants_after.take(places).differ(merchants_before)
-    key = key[merchant_changed]
+    keyed_before = _of_merchants(merchant[len(user) :], held.user, users, least, rows_before)
+    keyed = _of_merchants(row_merchant, row_user, users, least, rows_after)
+    merchant_changed = np.ones(len(keyed.key), np.bool_)
+    places = np.searchsorted(keyed.key, keyed_before.key)
+    merchant_changed[places] = keyed.totals.take(places).differ(keyed_before.totals)
+    key = keyed.key[merchant_changed]
     owner = key // users
     owners = starts_of(owner)
+    names = merchants.take(pa.array(owner[owners])).to_pylist()
+    sums = {}
+    if ALL in summed and len(changed):
+        sums[ALL] = SumChange(summary_of(before), summary_of(after))
+    for name, number in zip(names, owner[owners].tolist(), strict=True) if len(summed) > len(sums) else ():
+        if (encoded := name.encode()) in summed:
+            sums[encoded] = SumChange(*(summary_of(each.of(number, users)) for each in (keyed_before, keyed)))
     return Merged(
         spans=HeldSpans(
             row_user,
@@ -120,11 +140,12 @@ def merge(user: Ints, users: int, fresh: PartialSpans, held: HeldSpans, lateness
         ),
         changed=changed,
         totals=after.take(changed),
-        merchant_names=merchants.take(pa.array(owner[owners])).to_pylist(),
+        merchant_names=names,
         merchant_bounds=[*owners.tolist(), len(key)],
         merchant_user=key % users,
-        merchant_totals=merchants_after.take(merchant_changed),
+        merchant_totals=keyed.totals.take(merchant_changed),
         late=int(opened.late.sum() - held.openings.late[opened.kept[row[len(user) :]]].sum()),
+        sums=sums,
     )
 
 
@@ -228,21 +249,31 @@ def _of_users(users: int, user: Ints, flyer: Ints, rows: _Rows) -> TotalsColumns
     return totals
 
 
-def _of_merchants(merchant: Ints, user: Ints, users: int, least: int, rows: _Rows) -> tuple[Ints, TotalsColumns]:
-    """Return keys of merchants and users, a merchant times the number of users plus a user, with their totals.
+class _Keyed(NamedTuple):
+    """Totals of users at merchants."""
 
-    Each key comes once, and in order, from the merchant ``least`` on. The rows are in the order of their users.
-    """
+    key: Ints
+    """A merchant times the number of users plus a user; each comes once, and in order."""
+    totals: TotalsColumns
+
+    def of(self, merchant: int, users: int) -> TotalsColumns:
+        """Return one merchant's."""
+        return self.totals.take(np.arange(*np.searchsorted(self.key, (merchant * users, (merchant + 1) * users))))
+
+
+def _of_merchants(merchant: Ints, user: Ints, users: int, least: int, rows: _Rows) -> _Keyed:
+    """Return the totals of users at merchants, from the merchant ``least`` on; the rows are in the order of users."""
     order = order_of(merchant)
     order = order[np.searchsorted(merchant[order], least) :]
     key, rows = merchant[order] * users + user[order], rows.take(order)
     starts = starts_of(key)
     if not len(starts):
-        return starts, TotalsColumns(*(starts for _ in range(7)))
-    return key[starts], TotalsColumns(
+        return _Keyed(starts, TotalsColumns(*(starts for _ in range(7))))
+    totals = TotalsColumns(
         sums_from(starts, _seconds(rows.first_us, rows.last_us)),
         sums_from(starts, rows.events - 1),
         np.minimum.reduceat(rows.first_us, starts),
         np.maximum.reduceat(rows.last_us, starts),
         *rows.closed(starts),
     )
+    return _Keyed(key[starts], totals)

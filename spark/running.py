@@ -17,7 +17,6 @@ from functions.adapters.redis_shard import ShardStore
 from functions.adapters.update_notices import UpdateNotices
 from spark.planning import ShardBound, groups_of, tasks_for
 from spark.session import start_context
-from spark.summing_up import SummingUp
 from spark.tasks import fold_groups
 
 if TYPE_CHECKING:
@@ -110,7 +109,6 @@ def fold_log(settings: Settings, run: str, summary: Summary, stopping: Stopping)
     if not bounds:
         return
     started_s = time.monotonic()
-    summing_up = SummingUp(settings, lambda: stopping.requested)
     with UpdateNotices(settings, run) as notices, start_context(settings, run) as context:
         logger.info("Spark %s is up after %.1f s", context.version, time.monotonic() - started_s)
         stopping.be_patient()
@@ -120,18 +118,12 @@ def fold_log(settings: Settings, run: str, summary: Summary, stopping: Stopping)
             fold_bounds(context, bounds, summary)
             if summary.events > events:
                 notices.committed()
-                summing_up.committed()
 
-        linger(settings, fold, summary, stopping, summing_up.when_idle)
-        summing_up.now()
+        linger(settings, fold, summary, stopping)
 
 
 def linger(
-    settings: Settings,
-    fold: Callable[[Sequence[ShardBound]], None],
-    summary: Summary,
-    stopping: Stopping,
-    when_idle: Callable[[], None] = lambda: None,
+    settings: Settings, fold: Callable[[Sequence[ShardBound]], None], summary: Summary, stopping: Stopping
 ) -> None:
     """Fold what is pending, again and again, until the log has stayed empty for ``linger_s``."""
     began_s = empty_since_s = time.monotonic()
@@ -139,8 +131,6 @@ def linger(
         if bounds := bounds_of(settings):
             fold(bounds)
             empty_since_s = time.monotonic()
-        else:
-            when_idle()
         if summary.errors or time.monotonic() - empty_since_s >= settings.linger_s:
             return
         if time.monotonic() - began_s >= settings.linger_max_s or stopping.wait(POLL_S):

@@ -27,7 +27,8 @@ def check_summaries(store: CheckedStore, found: Findings) -> None:
                 continue
             made = _made(store, found.shard, merchant or None)
             if made is not None and made != kept[0]:
-                deviations.append(_difference(merchant, kept[0], made))
+                way_out = f"the next who asks has it made anew after DEL {store.keys.summaries(found.shard)}"
+                deviations.append(f"{_difference(merchant, kept[0], made)}; {way_out}")
         if store.ledger(found.shard).commits == ledger.commits:
             found.add(deviations)
             return

@@ -10,6 +10,7 @@ from functions.core.events import Event
 from functions.core.packing import unpack_events
 from functions.core.shards import shard_of
 from spark.keeping import archive_of
+from tests.kept_summaries import current_summaries
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,16 +24,19 @@ _MICROSECOND: Final = dt.timedelta(microseconds=1)
 def check_books(settings: Settings, sent: Iterable[Event]) -> tuple[int, int]:
     """Check that each event that was sent is in the archive or in the log, once; return events folded and pending.
 
-    They are read one after the other, so no run may go on. More may be given than was sent yet.
+    They are read one after the other, so no run may go on. More may be given than was sent yet. What all users come to
+    must be kept of every shard that has any, and be right.
     """
     sent = list(sent)
     store = ArchiveStore(settings)
     archive = archive_of(settings, store)
     folded = pending = 0
+    summed = current_summaries(settings)
     for shard in range(store.shards()):
         ledger, files = store.archive_books(shard)
         in_log = [event for _, entry in store.log(shard, "0-0", "+") for event in unpack_events(entry)]
         assert ledger.accepted == ledger.folded + len(in_log)
+        assert ((shard, "") in summed) == (ledger.version > 0)
         folded, pending = folded + ledger.folded, pending + len(in_log)
         if archive:
             rows = [row for file in files for table in archive.tables(file) for row in table.to_pylist()]

@@ -262,13 +262,14 @@ def summary_of(values: Sequence[bytes] | Regular) -> Summary | None:
     if (kernels.largest(seconds) or 0) >= _MOST_SECONDS:
         return None
     unclosed = _numbers(packed, _UNCLOSED)
-    kept = not kernels.is_any_true(kernels.equal(unclosed, _UNKNOWN))
+    not_kept = len(kernels.places_of_true(kernels.equal(unclosed, _UNKNOWN)))
     summary = Summary(
         users=len(packed.records),
         sessions=kernels.total(_numbers(packed, _SESSIONS)),
         seconds=kernels.total(seconds),
-        closed_sessions=kernels.total(_numbers(packed, _CLOSED_SESSIONS)) if kept else None,
-        unclosed=kernels.total(unclosed) if kept else None,
+        closed_sessions=kernels.total(_numbers(packed, _CLOSED_SESSIONS)) - not_kept * NOT_KEPT,
+        unclosed=kernels.total(unclosed) - not_kept * NOT_KEPT,
+        not_kept_users=not_kept,
     )
     counted = kernels.counts(columns.hundredths)
     summary.count(zip(counted.field(0).to_pylist(), counted.field(1).to_pylist(), strict=True))

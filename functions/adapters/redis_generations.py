@@ -98,6 +98,10 @@ class BuildingStore(ArchiveStore):
             return Superseded("changed")
         return super().commit(change)
 
+    def summed(self, ledger: ShardLedger) -> set[bytes]:  # noqa: ARG002  # of no shard
+        """Return nothing: once the generation is live its averages have another version."""
+        return set()
+
 
 class GenerationStore(ArchiveStore):
     """An archive's store that also begins, switches and drops generations."""

@@ -67,6 +67,9 @@ class Change:
     averages: Pairs
     merchants: Mapping[bytes, Pairs] = field(default_factory=dict)
     """Averages by merchant id (UTF-8)."""
+    summaries: Mapping[bytes, bytes] = field(default_factory=dict)
+    """What all averages of one of these merchants, or under an empty name those of all users, then come to: packed as
+    ``functions.core.summary_packing.pack_counts`` does."""
     late_events: int = 0
     """Of the flyer events, those too late for the time from open to close: for the record, nothing of it is stored."""
     part: BackfillPart | None = None
@@ -204,6 +207,24 @@ class ShardStore:
         """Return the users' packed averages, in their order; None for a user without."""
         return self._fields(self.keys.averages(shard, merchant), users)
 
+    def summed(self, ledger: ShardLedger) -> set[bytes]:
+        """Return the merchants whose summaries a change takes along; an empty name is for the averages of all users.
+
+        Those that are kept, and that of all users where there have never been averages: it is known, it is empty.
+        """
+        with translated_errors():
+            held: Any = self._redis.hkeys(self.keys.summaries(ledger.shard))
+        return {*held} if ledger.version else {*held, b""}
+
+    def kept_summaries(self, shard: int, merchants: Sequence[bytes]) -> list[tuple[bytes | None, int]]:
+        """Return packed summaries, None where there is none, each with the version of the averages by now.
+
+        That of all users' averages is in the ledger, so what comes with an empty name here is 0.
+        """
+        packed = self._fields(self.keys.summaries(shard), merchants)
+        versions = self._fields(self.keys.versions(shard), merchants)
+        return [(one, int(version or 0)) for one, version in zip(packed, versions, strict=True)]
+
     def commit(self, change: Change) -> Committed | Superseded:
         """Replace the shard's state by the change, unless something else changed it since it was read."""
         keys, shard = self.keys, change.shard
@@ -217,6 +238,7 @@ class ShardStore:
             keys.backfilled(shard),
             keys.archive(shard),
             keys.aside(shard),
+            keys.summaries(shard),
             *(keys.averages(shard, merchant.decode()) for merchant in change.merchants),
         ]
         hashes = [_packed(pairs) for pairs in (change.spans, change.averages, *change.merchants.values())]
@@ -238,7 +260,7 @@ class ShardStore:
             # With its text, since a script that is not known would fail alone.
             pipe.eval(_COMMIT.text, len(names), *names, *_arguments(change, step, nothing))
             if step == "before":
-                for number, pairs in zip((3, 5, *range(10, len(names) + 1)), hashes, strict=True):
+                for number, pairs in zip((3, 5, *range(11, len(names) + 1)), hashes, strict=True):
                     if pairs.count:
                         pipe.execute_command("HSET", f"{names[8]}:{number}", pairs)
         with translated_errors():
@@ -249,14 +271,6 @@ class ShardStore:
             if errors := [reply for reply in replies if isinstance(reply, Exception)]:
                 raise errors[0]
         return list(replies[-1] if replies[0][0] == 1 else replies[0])
-
-    def has_summaries(self) -> bool:
-        """Tell whether any of the report's summaries is kept."""
-        shards = self.shards()
-        with translated_errors():
-            generation: Any = self._redis.hget(self.keys.layout, "generation")
-            keys = sharding.Keys(self.keys.namespace, int(generation or 0))
-            return any(self._redis.exists(keys.summaries(shard)) for shard in range(shards))
 
     def record_run(self, fields: Mapping[str, str]) -> None:
         """Add to the record of what each run did."""
@@ -300,6 +314,7 @@ def _arguments(change: Change, step: str, hashes: Sequence[bytes]) -> list[Any]:
         change.archived.path if change.archived else "",
         change.archived.record if change.archived else "",
         step,
+        _as_messages(PackedArguments.of(itertools.chain(*change.summaries.items()))) if step != "before" else b"",
         *itertools.chain.from_iterable(zip(change.merchants, merchants, strict=True)),
     ]
 

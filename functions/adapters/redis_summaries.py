@@ -1,7 +1,6 @@
 """Summaries that are kept in the store: whoever made one spares all others the averages, until these change.
 
-The report keeps what it was asked for; a run then makes that anew once it has changed the averages. So nothing is made
-that nobody has asked for, in a week.
+The report keeps what it has made; each commit of a run then changes that by the users whose averages it changes.
 """
 
 from __future__ import annotations
@@ -18,9 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from functions.core.report_summary import Summary
-
-KEPT_S: Final = 7 * 24 * 3600
-"""A shard's summaries are forgotten so long after the first of them was kept."""
 
 _KEEP: Final = load_script("keep_summaries")
 
@@ -60,25 +56,6 @@ class SummaryStore(ReportStore):
                 found.append(KeptSummary(shard, merchant, version, summary))
         return found
 
-    @metrics.timed_trip("report_summaries_wanted")
-    async def wanted_summaries(self, shards: int, generation: int) -> list[dict[str, int]]:
-        """Return of each shard whose summaries are kept, '' for those of all, and of which version these are.
-
-        Of version -1 where another version of flyertime has kept them.
-        """
-        replies = await self._of_live(
-            lambda keys, _: [("HGETALL", keys.summaries(shard)) for shard in range(shards)], self._ask_for_much
-        )
-        if self.keys.generation != generation:
-            return [{} for _ in range(shards)]
-        return [
-            {
-                name.decode(): -1 if (unpacked := unpack_summary(packed)) is None else unpacked[1]
-                for name, packed in zip(reply[0::2], reply[1::2], strict=True)
-            }
-            for reply in replies
-        ]
-
     @metrics.timed_trip("report_keep_summaries")
     async def keep_summaries(self, summaries: Iterable[KeptSummary], generation: int) -> int:
         """Keep summaries of averages that have not changed since they were read; return how many those are.
@@ -93,7 +70,7 @@ class SummaryStore(ReportStore):
         for kept in summaries:
             shard = kept.shard
             names = [keys.ledger(shard), keys.versions(shard), keys.summaries(shard)]
-            arguments = calls.setdefault(shard, (names, [KEPT_S]))[1]
+            arguments = calls.setdefault(shard, (names, []))[1]
             arguments += [kept.merchant or "", kept.version, pack_summary(kept.summary, kept.version)]
         done = 0
         for count in await self._call_script(_KEEP, [*calls.values()]) if calls else []:

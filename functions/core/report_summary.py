@@ -37,11 +37,18 @@ class Summary:
     users: int = 0
     sessions: int = 0
     seconds: int = 0
-    closed_sessions: int | None = 0
-    unclosed: int | None = 0
-    """None, as above: the state of some user is of before this was kept."""
+    closed_sessions: int = 0
+    unclosed: int = 0
+    """This and the one above of those users of whom opens are kept."""
     hundredths: Counter[int] = field(default_factory=Counter)
     """Users by their average; above 1,000 hours in steps of 10."""
+    not_kept_users: int = 0
+    """Users of whom opens are not kept; where there is one, neither of those sums is shown."""
+
+    @property
+    def opens(self) -> tuple[int | None, int | None]:
+        """Opens that a close follows and opens that none does; None for both where some user's are not kept."""
+        return (None, None) if self.not_kept_users else (self.closed_sessions, self.unclosed)
 
     def add(self, rows: UserRows) -> None:
         """Add users."""
@@ -69,8 +76,12 @@ class Summary:
         self.users += len(hundredths)
         self.sessions += sum(sessions)
         self.seconds += sum(seconds)
-        self.closed_sessions = _sum(self.closed_sessions, closed_sessions)
-        self.unclosed = _sum(self.unclosed, unclosed)
+        if None in unclosed:
+            kept = [opens is not None for opens in unclosed]
+            self.not_kept_users += len(kept) - sum(kept)
+            closed_sessions, unclosed = [*compress(closed_sessions, kept)], [*compress(unclosed, kept)]
+        self.closed_sessions += sum(cast("Sequence[int]", closed_sessions))
+        self.unclosed += sum(cast("Sequence[int]", unclosed))
         if max(hundredths, default=0) >= _COARSE_FROM:
             hundredths = [value if value < _COARSE_FROM else value // _COARSE * _COARSE for value in hundredths]
         self.hundredths.update(hundredths)
@@ -85,9 +96,27 @@ class Summary:
         self.users += other.users
         self.sessions += other.sessions
         self.seconds += other.seconds
-        self.closed_sessions = _sum(self.closed_sessions, (other.closed_sessions,))
-        self.unclosed = _sum(self.unclosed, (other.unclosed,))
+        self.closed_sessions += other.closed_sessions
+        self.unclosed += other.unclosed
+        self.not_kept_users += other.not_kept_users
         self.hundredths.update(other.hundredths)
+
+    def without(self, other: Summary) -> Summary | None:
+        """Return the summary of the users who are not in another one; None where that one cannot be a part of this."""
+        counts = {
+            name: getattr(self, name) - getattr(other, name)
+            for name in ("users", "sessions", "seconds", "closed_sessions", "unclosed", "not_kept_users")
+        }
+        hundredths = self.hundredths.copy()
+        for value, users in other.hundredths.items():
+            hundredths[value] -= users
+            if not hundredths[value]:
+                del hundredths[value]
+            elif hundredths[value] < 0:
+                return None
+        if min(counts.values()) < 0:
+            return None
+        return Summary(**counts, hundredths=hundredths)
 
     def hours_per_session(self) -> int | None:
         """Return the average of all sessions in hundredths of an hour."""
@@ -119,7 +148,7 @@ class Summary:
             "avg_time_on_flyer_hours": None if per_session is None else per_session / 100,
             "percentiles": _percentiles(values, self.users, least_users),
             "histogram": _histogram(values, least_users),
-            "unclosed_opens": self.unclosed,
+            "unclosed_opens": self.opens[1],
         }
 
 
@@ -153,9 +182,3 @@ def _histogram(values: Iterable[tuple[int, int]], least_users: int) -> list[dict
         _, end, users = buckets.pop()
         buckets[-1][1:] = [end, buckets[-1][2] + users]
     return [{"from_hours": start, "to_hours": end, "users": users} for start, end, users in buckets]
-
-
-def _sum(total: int | None, numbers: Sequence[int | None]) -> int | None:
-    if total is None or None in numbers:
-        return None
-    return total + sum(cast("Sequence[int]", numbers))

@@ -121,7 +121,7 @@ class Keys:
         return self._state(shard, "versions")
 
     def summaries(self, shard: int) -> str:
-        """Hash with a TTL: merchant, or '' for all, to what its averages come to; see core/summary_packing.py."""
+        """Hash: merchant, or '' for all, to what its averages come to; see functions/core/summary_packing.py."""
         return self._state(shard, "summaries")
 
     def backfilled(self, shard: int) -> str:

@@ -261,7 +261,7 @@ class ReportHandler:
             elif total.users:
                 row = (
                     merchant.encode(), total.users, total.sessions, total.seconds, total.hours_per_session(),
-                    total.closed_sessions, total.unclosed,
+                    *total.opens,
                 )  # fmt: skip
                 yield encoder.rows([(value,) for value in row])
         yield encoder.end()

@@ -121,18 +121,29 @@ def test_a_merchants_version_grows_with_each_commit_of_its_averages(
     assert str(4 * 10**15 + 1).encode() == raw_redis.hget(key, "m")
 
 
-def test_a_run_sees_whether_any_shard_of_the_live_generation_has_summaries(
-    store: ShardStore, append: Callable[[int], str], raw_redis: redis.Redis
+@pytest.mark.parametrize("by_script", [False, True])
+def test_summaries_are_kept_with_the_version_that_their_averages_get(
+    store: ShardStore, append: Callable[[int], str], monkeypatch: pytest.MonkeyPatch, *, by_script: bool
 ) -> None:
-    """Not in a new store, and not of a generation that was."""
-    append(1)
-    seen = [store.has_summaries()]
-    raw_redis.hset(store.keys.summaries(3), "", b"summary")
-    seen.append(store.has_summaries())
-    raw_redis.hset(store.keys.layout, "generation", 1)
-    seen.append(store.has_summaries())
+    """Of all users and of merchants, each with its own; what is not given stays as it was. A fold is told which are."""
+    if by_script:
+        monkeypatch.setattr(ShardStore, "_transaction", lambda *_: None)
+    both: dict[bytes, dict[bytes, bytes]] = {name: {b"u": b"a"} for name in (b"m", b"n")}
+    asked = [b"", b"m", b"n"]
+    first = store.summed(store.ledger(0))
+    store.commit(change_of(store.ledger(0), append(1), 1, merchants=both, summaries={b"": b"\x00:all", b"m": b"\xff"}))
+    overall = store.ledger(0).version
+    _, of_m, of_n = (version for _, version in store.kept_summaries(0, asked))
+    kept = store.kept_summaries(0, asked)
+    store.commit(change_of(store.ledger(0), append(1), 1, merchants=both, summaries={b"n": b"of n"}))
+    later = store.kept_summaries(0, asked)
 
-    assert [False, True, False] == seen
+    assert {b""} == first
+    assert [(b"%d:\x00:all" % overall, 0), (b"%d:\xff" % of_m, of_m), (None, of_n)] == kept
+    assert [kept[0][0], kept[1][0], b"%d:of n" % later[2][1]] == [packed for packed, _ in later]
+    assert store.ledger(0).version > overall
+    assert later[1][1] > of_m
+    assert {*asked} == store.summed(store.ledger(0))
 
 
 def test_many_users_are_committed_and_read_in_bulk(store: ShardStore, append: Callable[[int], str]) -> None:

@@ -1,4 +1,4 @@
-"""Summaries in the store: kept as long as they are of what it holds, and not for ever."""
+"""Summaries in the store: kept where they are of what it holds."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from functions.adapters.redis_summaries import KEPT_S, KeptSummary, SummaryStore
+from functions.adapters.redis_summaries import KeptSummary, SummaryStore
 from functions.core.report_summary import Summary
 from functions.core.shards import Keys
 from functions.core.summary_packing import pack_summary
@@ -63,16 +63,14 @@ def test_what_is_kept_is_found_by_shard_and_merchant(settings: Settings, kept: l
             await store.kept_summaries(None, [3, 0], 0),
             await store.kept_summaries("m", range(4), 0),
             await store.kept_summaries("other", range(4), 0),
-            await store.wanted_summaries(4, 0),
         ]
 
-    done, overall, merchants, others, wanted = using(settings, use)
+    done, overall, merchants, others = using(settings, use)
 
     assert len(kept) == done
     assert [kept[3], kept[0]] == overall
     assert kept[4:] == merchants
     assert [] == others
-    assert [{"": VERSION}, {"": VERSION + 1, "m": VERSION - 1}, {"": VERSION + 2}] == wanted[:3]
 
 
 def test_averages_that_have_changed_since_they_were_read_are_not_kept(
@@ -114,26 +112,8 @@ def test_nothing_is_kept_or_found_of_another_generation(
         raw_redis.hset(Keys(settings.namespace, 2).summaries(0), "", pack_summary(summary_of(1), VERSION))
         return [
             await store.kept_summaries(None, range(4), 0),
-            await store.wanted_summaries(4, 0),
             await store.keep_summaries(kept, 0),
             [each.summary.users for each in await store.kept_summaries(None, range(4), 2)],
         ]
 
-    assert [[], [{}] * 4, 0, [1]] == using(settings, use)
-
-
-def test_summaries_are_forgotten_a_week_after_the_first_was_kept(
-    settings: Settings, kept: list[KeptSummary], raw_redis: redis.Redis
-) -> None:
-    """However often they are made anew: then it shows again whether anybody asks for them."""
-    key = Keys(settings.namespace).summaries(1)
-
-    async def keep(store: SummaryStore) -> None:
-        await store.state()
-        await store.keep_summaries(kept, 0)
-
-    using(settings, keep)
-    assert KEPT_S - 60 < int(raw_redis.ttl(key)) <= KEPT_S
-    raw_redis.expire(key, 1000)
-    using(settings, keep)
-    assert 0 < int(raw_redis.ttl(key)) <= 1000
+    assert [[], 0, [1]] == using(settings, use)

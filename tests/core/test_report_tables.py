@@ -252,6 +252,20 @@ def test_parts_of_a_summary_add_up(slices: list[dict[str, Totals]]) -> None:
         assert shown["percentiles"]["p50"] == middle or middle >= 1000
 
 
+@given(USERS, USERS)
+def test_users_can_be_taken_out_of_a_summary_again(users: dict[str, Totals], others: dict[str, Totals]) -> None:
+    """What is left is that of the rest; of a summary that they are not in there is nothing to be taken."""
+    some, rest, whole = Summary(), Summary(), Summary()
+    some.add(rows_of(users))
+    rest.add(rows_of(others))
+    whole.merge(some)
+    whole.merge(rest)
+
+    assert rest == whole.without(some)
+    assert 0 not in (whole.without(some) or Summary()).hundredths.values()
+    assert (rest.without(whole) is None) == (some.users > 0)
+
+
 @given(USERS, st.integers(2, 6))
 def test_no_group_is_smaller_than_it_may_be(users: dict[str, Totals], least: int) -> None:
     """Neither the whole nor a bucket; all users are in some bucket."""

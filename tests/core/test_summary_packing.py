@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from functions.core.report_summary import Summary
-from functions.core.summary_packing import pack_summary, unpack_summary
+from functions.core.summary_packing import pack_counts, pack_summary, unpack_summary
 
 COUNTS = st.integers(0, 2**53)
 
@@ -20,8 +20,9 @@ COUNTS = st.integers(0, 2**53)
         users=COUNTS,
         sessions=COUNTS,
         seconds=COUNTS,
-        closed_sessions=st.none() | COUNTS,
-        unclosed=st.none() | COUNTS,
+        closed_sessions=COUNTS,
+        unclosed=COUNTS,
+        not_kept_users=COUNTS,
         hundredths=st.dictionaries(st.integers(0, 2**40), st.integers(1, 2**40)).map(Counter),
     ),
     st.integers(0, 2**60),
@@ -43,8 +44,10 @@ def test_what_is_no_summary_is_none(packed: bytes) -> None:
 
 def test_a_summary_of_another_format_is_none() -> None:
     """It is made anew, by whoever needs it."""
-    fields = [*msgspec.msgpack.decode(pack_summary(Summary(), 1))]
+    fields = [*msgspec.msgpack.decode(pack_counts(Summary()))]
 
-    assert unpack_summary(msgspec.msgpack.encode([fields[0] + 1, *fields[1:]])) is None
-    assert unpack_summary(msgspec.msgpack.encode([*fields, 0])) is None
-    assert unpack_summary(msgspec.msgpack.encode(fields)) is not None
+    assert unpack_summary(b"1:" + msgspec.msgpack.encode([fields[0] + 1, *fields[1:]])) is None
+    assert unpack_summary(b"1:" + msgspec.msgpack.encode([*fields, 0])) is None
+    assert unpack_summary(b":" + msgspec.msgpack.encode(fields)) is None
+    assert unpack_summary(b"-1:" + msgspec.msgpack.encode(fields)) is None
+    assert unpack_summary(b"1:" + msgspec.msgpack.encode(fields)) == (Summary(), 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import os
 import signal
@@ -15,11 +14,9 @@ import pytest
 
 from functions.adapters.redis_archive import ArchiveStore
 from functions.adapters.redis_shard import ShardStore
-from functions.adapters.redis_summaries import SummaryStore
 from functions.core.event_types import REPORT_UPDATED
 from functions.core.events import Event
 from functions.core.settings import Settings
-from functions.core.shards import Keys
 from functions.local.valkey import free_port
 from spark.keeping import archive_of, left_over, sweep
 from spark.tasks import SHARDS_AT_ONCE
@@ -263,33 +260,8 @@ def test_two_jobs_at_once_fold_everything_once(
     assert plain_report(EVENTS) == read_report(filled)
 
 
-def ask_for_summaries(client: redis.Redis, settings: Settings) -> None:
-    """Have each shard's summary be there as one that was kept once and is good for nothing."""
-    for shard in range(4):
-        client.hset(Keys(settings.namespace).summaries(shard), "", b"")
-
-
-def stale_summaries(settings: Settings) -> int:
-    """Return of how many shards the summary is not that of the averages."""
-
-    async def count() -> int:
-        store = SummaryStore(settings)
-        try:
-            state = await store.state()
-            kept = await store.wanted_summaries(4, 0)
-            return sum(held.version != kept[shard][""] for shard, held in enumerate(state.shards))
-        finally:
-            await store.close()
-
-    return asyncio.run(count())
-
-
 def test_a_run_is_put_on_record(filled: Settings, raw_redis: redis.Redis) -> None:
-    """What it folded and when; a run with nothing to do starts no JVM and succeeds too.
-
-    Before it ends it makes the summaries anew that readers ask for.
-    """
-    ask_for_summaries(raw_redis, filled)
+    """What it folded and when; a run with nothing to do starts no JVM and succeeds too."""
     started_s = time.monotonic()
     first, second = run(JOB, filled), run(JOB, filled)
     entries: Any = raw_redis.xrange(f"{{{filled.namespace}}}:runs")
@@ -297,8 +269,6 @@ def test_a_run_is_put_on_record(filled: Settings, raw_redis: redis.Redis) -> Non
 
     assert [0, 0] == [first.returncode, second.returncode], first.stderr
     assert "600 events of 4 shards" in first.stderr
-    assert "4 of 4 summaries that readers ask for made anew" in first.stderr
-    assert stale_summaries(filled) == 0
     assert {"run", "started_at", "ended_at", "state", "events", "shards", "rounds", "superseded", "late_events",
             "error"} == records[0].keys()  # fmt: skip
     assert [("test", "succeeded", "600"), ("test", "succeeded", "0")] == [
@@ -349,10 +319,9 @@ def test_a_run_that_lingers_folds_what_comes_in_within_seconds_and_ends_well(
 ) -> None:
     """One JVM for all of it; SIGTERM ends it with success, since nothing that it began is left undone.
 
-    Who waits for the report is told while it goes on, and what readers ask for is made anew.
+    Who waits for the report is told while it goes on.
     """
     fill_log(settings, [EVENTS[:200]])
-    ask_for_summaries(raw_redis, settings)
     with Sink() as sink:
         environment = environment_of(settings, FLYERTIME_LINGER_S="60", FLYERTIME_UPDATES_SINK=sink.url)
         process = subprocess.Popen(JOB, env=environment, cwd=ROOT)
@@ -366,9 +335,6 @@ def test_a_run_that_lingers_folds_what_comes_in_within_seconds_and_ends_well(
                 took_s.append(time.monotonic() - started_s)
                 assert (events, 0) == check_books(settings, EVENTS)
                 assert REPORT_UPDATED == sink.next().type
-                while stale_summaries(settings):
-                    assert time.monotonic() < started_s + 60
-                    time.sleep(0.05)
                 fill_log(settings, [EVENTS[events : events + 200]] if events < 600 else [])
             process.terminate()
             assert 0 == process.wait(30)

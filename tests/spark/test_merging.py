@@ -10,10 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from functions.core.events import Event
+from functions.core.report_summary import Summary
 from functions.core.span_packing import pack_spans
 from functions.core.spans import pack_totals, spans_of, totals_of, with_events
 from spark import columns, span_columns
 from spark.merging import PartialSpans, merge
+from spark.summing import ALL
+from tests.kept_summaries import plain_summary
 
 if TYPE_CHECKING:
     from functions.core.spans import UserSpans
@@ -67,7 +70,7 @@ def merged(held: dict[str, bytes], events: list[Event], lateness_us: int | None)
         held_spans.openings,
     )
     user = np.array([users.index(event.user_id) for event in events], np.int64)
-    return users, merge(user, len(users), fresh, held_spans, lateness_us)
+    return users, merge(user, len(users), fresh, held_spans, lateness_us, {ALL, b"m", b"nobody"})
 
 
 @given(
@@ -80,6 +83,7 @@ def test_merging_by_column_is_merging_one_by_one(rounds: list[list[Event]], late
     stored: dict[str, bytes] = {}
     overall: dict[str, bytes] = {}
     of_merchant: dict[str, bytes] = {}
+    summaries = {ALL: Summary(), b"m": Summary()}
     for events, lateness_us in zip(rounds, latenesses, strict=False):
         late_before = late_of(expected)
         expected = with_events(expected, events, lateness_us)
@@ -90,6 +94,14 @@ def test_merging_by_column_is_merging_one_by_one(rounds: list[list[Event]], late
         merchant_users = [users[place] for place in result.merchant_user]
         assert set(result.merchant_names) <= {"m"}
         of_merchant.update(zip(merchant_users, columns.pack_totals(result.merchant_totals).to_pylist(), strict=True))
+
+        for name, change in result.sums.items():
+            rest = summaries[name].without(change.before)
+            assert rest is not None
+            rest.merge(change.after)
+            summaries[name] = rest
+        assert {ALL: plain_summary([*overall.values()]), b"m": plain_summary([*of_merchant.values()])} == summaries
+        assert {*([ALL] if changed else []), *(name.encode() for name in result.merchant_names)} == result.sums.keys()
 
         assert {user: pack_spans(spans) for user, spans in expected.items()} == stored
         assert {user: pack_totals(totals_of(spans)) for user, spans in expected.items()} == overall

@@ -105,17 +105,34 @@ def test_a_summary_with_an_average_in_another_place_is_named(
     raw_redis.hset(store.keys.summaries(SHARD), "", pack_summary(*held))
     (said,) = deviations(store)
 
-    assert said.endswith(" s in other averages")
+    assert " s in other averages; the next who asks " in said
 
 
 @pytest.mark.parametrize("merchant", ["", "m1"])
 def test_summaries_of_before_and_of_other_versions_are_no_deviation(
-    two_shards: Settings, store: CheckedStore, keep: Keep, fill_log: Fill, raw_redis: redis.Redis, merchant: str
+    store: CheckedStore, keep: Keep, raw_redis: redis.Redis, merchant: str
 ) -> None:
     """None of these is shown."""
     keep(merchant, users=1)
     raw_redis.hset(store.keys.summaries(SHARD), "m0", b"\x91\x07")
     assert 1 == len(deviations(store))
+    held = unpack_summary(store.summaries(SHARD)[merchant.encode()])
+    assert held is not None
+    raw_redis.hset(store.keys.summaries(SHARD), merchant, pack_summary(held[0], held[1] - 1))
+    assert [] == deviations(store)
+
+
+@pytest.mark.parametrize("merchant", ["", "m1"])
+def test_a_wrong_summary_goes_along_until_it_is_deleted_which_is_what_is_said(
+    two_shards: Settings, store: CheckedStore, keep: Keep, fill_log: Fill, raw_redis: redis.Redis, merchant: str
+) -> None:
+    """Commits change it by what they change; nothing else is lost with it."""
+    keep(merchant, users=1)
     fill_log(two_shards, [EVENTS[300:]])
     fold(two_shards, store)
+    (said,) = deviations(store)
+    *_, key = said.split()
+    raw_redis.delete(key)
+
+    assert said.endswith(f"; the next who asks has it made anew after DEL {key}")
     assert [] == deviations(store)

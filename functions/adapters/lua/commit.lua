@@ -13,7 +13,8 @@
 --       7 backfilled hash   backfill id -> last place of the shard's users that is counted
 --       8 archive    hash    path of a file of the archive -> what is on record of it
 --       9 aside    string  within a transaction only: 1 where the hashes are moved aside; `<its name>:<n>` is where KEYS[n] then is
---       10.. averages of one merchant each, hash, in the order of ARGV's merchants
+--       10 summaries  hash  merchant, or '' for all of them, -> what the averages come to, and their version
+--       11.. averages of one merchant each, hash, in the order of ARGV's merchants
 -- ARGV  1  commits that the task saw in the ledger: the fencing token
 --       2  id of the last log entry that it folded; '' where it folded none of the log (a backfill)
 --       3  number of events in the entries it folded, or in the part of a backfill
@@ -26,7 +27,8 @@
 --       9  path of the file that holds the events of this commit, '' where nothing is archived
 --       10 what is on record of it
 --       11 'whole': all in one call; 'before' and 'after': what a transaction begins and ends with, without any pairs
---       12.. name of a merchant and the pairs of its averages, in turn
+--       12 pairs of a merchant, or '', and what the averages then come to
+--       13.. name of a merchant and the pairs of its averages, in turn
 --
 -- Returns {1, commits, version} where it wrote, {0, reason} where it changed nothing: 'changed' when another commit came
 -- first, 'fenced' while a rebuild switches to its own state, 'log lost' when the log no longer holds what the task folded (the store was set back).
@@ -35,7 +37,7 @@ local step = ARGV[11]
 local function each_hash(call)
   call(KEYS[3], KEYS[9] .. ':3')
   call(KEYS[5], KEYS[9] .. ':5')
-  for key = 10, #KEYS do
+  for key = 11, #KEYS do
     call(KEYS[key], KEYS[9] .. ':' .. key)
   end
 end
@@ -111,11 +113,12 @@ end
 
 write(KEYS[3], ARGV[5])
 write(KEYS[5], ARGV[6])
-for key = 10, #KEYS do
-  local merchant = ARGV[2 * key - 8]
+local versions = {}
+for key = 11, #KEYS do
+  local merchant = ARGV[2 * key - 9]
   redis.call('SADD', KEYS[4], merchant)
-  write(KEYS[key], ARGV[2 * key - 7])
-  set_version(KEYS[6], merchant)
+  write(KEYS[key], ARGV[2 * key - 8])
+  versions[merchant] = set_version(KEYS[6], merchant)
 end
 
 if folded_to ~= '' then
@@ -134,7 +137,14 @@ end
 local version
 if ARGV[4] == '1' then
   version = set_version(KEYS[1], 'version')
+  versions[''] = version
 else
   version = tonumber(redis.call('HGET', KEYS[1], 'version') or 0)
+end
+local at = 0
+while at >= 0 and at < #ARGV[12] do
+  local next_at, merchant, counts = cmsgpack.unpack_limit(ARGV[12], 2, at)
+  redis.call('HSET', KEYS[10], merchant, string.format('%.0f:', versions[merchant]) .. counts)
+  at = next_at
 end
 return { 1, redis.call('HINCRBY', KEYS[1], 'commits', 1), version }

@@ -3,13 +3,12 @@
 -- KEYS  1 ledger     hash  the shard's counters
 --       2 versions   hash  merchant -> moment of the last change of its averages, microseconds
 --       3 summaries  hash  merchant, or '' for all of them, -> its packed summary
--- ARGV  1  seconds for which the hash is there once it has been made
---       2..  merchant or '', the version of the averages that were read, their packed summary, in turn
+-- ARGV  1..  merchant or '', the version of the averages that were read, their packed summary, in turn
 --
 -- Returns how many were kept.
 
 local kept = 0
-for at = 2, #ARGV, 3 do
+for at = 1, #ARGV, 3 do
   local merchant, version = ARGV[at], ARGV[at + 1]
   local now
   if merchant == '' then
@@ -21,8 +20,5 @@ for at = 2, #ARGV, 3 do
     redis.call('HSET', KEYS[3], merchant, ARGV[at + 2])
     kept = kept + 1
   end
-end
-if kept > 0 and redis.call('TTL', KEYS[3]) < 0 then
-  redis.call('EXPIRE', KEYS[3], ARGV[1])
 end
 return kept

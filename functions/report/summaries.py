@@ -1,6 +1,6 @@
 """Summaries of all users, of one merchant's, of merchants side by side; unchanged shards are not read again.
 
-What is read is kept, here and in the store: for other processes, and for runs, which then take it along with each commit.
+What is read is kept, here and in the store: for other processes, and for runs, whose commits then take it along.
 """
 
 from __future__ import annotations

@@ -214,6 +214,7 @@ INTERRUPTED = """
 import os, signal, sys
 from functions.adapters.redis_resharding import ReshardingStore
 from spark.main import main
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which is ignored where tests run in the background
 act = ReshardingStore.add_fields
 def interrupted(*arguments):
     act(*arguments)

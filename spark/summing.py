@@ -50,9 +50,11 @@ def summaries_after(store: ShardStore, ledger: ShardLedger, changes: Mapping[byt
     for name, (kept, version) in zip(changes, store.kept_summaries(ledger.shard, [*changes]), strict=True):
         summary = _current(kept, ledger.version if name == ALL else version)
         rest = None if summary is None else summary.without(changes[name].before)
-        if rest is not None:
-            rest.merge(changes[name].after)
-            packed[name] = pack_counts(rest)
+        if rest is None:
+            continue
+        rest.merge(changes[name].after)
+        if (counts := pack_counts(rest)) is not None:
+            packed[name] = counts
     return packed
 
 

@@ -68,10 +68,12 @@ class SummaryStore(ReportStore):
             return 0
         calls: dict[int, tuple[list[str], list[Any]]] = {}
         for kept in summaries:
+            if (packed := pack_summary(kept.summary, kept.version)) is None:
+                continue
             shard = kept.shard
             names = [keys.ledger(shard), keys.versions(shard), keys.summaries(shard)]
             arguments = calls.setdefault(shard, (names, []))[1]
-            arguments += [kept.merchant or "", kept.version, pack_summary(kept.summary, kept.version)]
+            arguments += [kept.merchant or "", kept.version, packed]
         done = 0
         for count in await self._call_script(_KEEP, [*calls.values()]) if calls else []:
             if isinstance(count, FlyertimeError):

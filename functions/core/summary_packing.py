@@ -22,19 +22,23 @@ _encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final = msgspec.msgpack.Decoder(_Fields)
 
 
-def pack_counts(summary: Summary) -> bytes:
-    """Return a summary as it is kept, behind the version and the colon."""
-    return _encoder.encode(
-        (
-            _FORMAT, summary.users, summary.sessions, summary.seconds, summary.closed_sessions, summary.unclosed,
-            summary.not_kept_users, summary.hundredths,
-        )
-    )  # fmt: skip
+def pack_counts(summary: Summary) -> bytes | None:
+    """Return a summary as it is kept, behind the version and the colon; None where a sum has more than 64 bits."""
+    try:
+        return _encoder.encode(
+            (
+                _FORMAT, summary.users, summary.sessions, summary.seconds, summary.closed_sessions, summary.unclosed,
+                summary.not_kept_users, summary.hundredths,
+            )
+        )  # fmt: skip
+    except OverflowError:
+        return None
 
 
-def pack_summary(summary: Summary, version: int) -> bytes:
-    """Return a summary as it is kept, of averages of this version."""
-    return b"%d:%b" % (version, pack_counts(summary))
+def pack_summary(summary: Summary, version: int) -> bytes | None:
+    """Return a summary as it is kept, of averages of this version; None where it cannot be."""
+    counts = pack_counts(summary)
+    return None if counts is None else b"%d:%b" % (version, counts)
 
 
 def unpack_summary(packed: bytes) -> tuple[Summary, int] | None:

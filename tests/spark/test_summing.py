@@ -162,11 +162,11 @@ def test_a_user_whose_openings_are_not_kept_is_counted_as_such(
 
 
 @pytest.mark.parametrize("merchant", ["", "m1"])
-@pytest.mark.parametrize("which", ["older", "unreadable", "of fewer"])
+@pytest.mark.parametrize("which", ["older", "unreadable", "of fewer", "too much"])
 def test_what_cannot_be_taken_along_is_left_for_who_asks_next(
     settings: Settings, store: ArchiveStore, fill_log: Fill, raw_redis: redis.Redis, merchant: str, which: str
 ) -> None:
-    """A summary of other averages, one that another version has written, and one that lacks users who were there."""
+    """Of other averages, by another version, without users who were there, with a sum that grows out of 64 bits."""
     asked(settings, merchant or None)
     whole = current_summaries(settings)
     for shard in range(2):
@@ -178,6 +178,7 @@ def test_what_cannot_be_taken_along_is_left_for_who_asks_next(
             "older": pack_summary(kept[0], kept[1] - 1),
             "unreadable": b"\x92\x01\x02",
             "of fewer": pack_summary(Summary(), kept[1]),
+            "too much": pack_summary(dataclasses.replace(kept[0], seconds=2**64 - 1), kept[1]),
         }
         raw_redis.hset(key, merchant, spoilt[which])
     fill_log(settings, [EVENTS[300:]])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections import Counter
 from contextlib import suppress
 from decimal import Decimal
 
@@ -264,6 +265,24 @@ def test_users_can_be_taken_out_of_a_summary_again(users: dict[str, Totals], oth
     assert rest == whole.without(some)
     assert 0 not in (whole.without(some) or Summary()).hundredths.values()
     assert (rest.without(whole) is None) == (some.users > 0)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Summary(users=1, sessions=1, seconds=5, hundredths=Counter({6: 1})),
+        Summary(users=2, sessions=2, seconds=5, hundredths=Counter({5: 2})),
+        Summary(users=1, sessions=3, seconds=5, hundredths=Counter({5: 1})),
+        Summary(users=1, sessions=1, seconds=11, hundredths=Counter({5: 1})),
+        Summary(users=1, sessions=1, seconds=5, hundredths=Counter({5: 1}), not_kept_users=1),
+    ],
+)
+def test_what_is_no_part_of_a_summary_is_not_taken_out(other: Summary) -> None:
+    """By its averages, or by any of its sums."""
+    whole = Summary(users=2, sessions=2, seconds=10, hundredths=Counter({5: 1, 7: 1}))
+
+    assert whole.without(other) is None
+    assert Summary(1, 1, 5, hundredths=Counter({7: 1})) == whole.without(Summary(1, 1, 5, hundredths=Counter({5: 1})))
 
 
 @given(USERS, st.integers(2, 6))

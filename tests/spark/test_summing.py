@@ -123,23 +123,34 @@ def test_what_all_users_come_to_is_there_from_the_first_commit_on(
     assert (50, 0) == (found.users, read)
 
 
+@pytest.mark.parametrize("merchant", ["m0", "m1"])
 def test_what_a_merchants_users_come_to_goes_along_once_somebody_has_asked(
+    settings: Settings, store: ArchiveStore, fill_log: Fill, merchant: str
+) -> None:
+    """Of that merchant and of no other, known or new; also where a commit is none of that merchant's."""
+    asked(settings, merchant)
+    both = {*OF_ALL, (0, merchant), (1, merchant)}
+    assert both == current_summaries(settings)
+    others = [event for event in EVENTS[400:] if event.merchant_id != merchant]
+    known_and_new = [event._replace(merchant_id=name, user_id="new") for event in EVENTS[:9] for name in ("m0", "m2")]
+    for events in (EVENTS[300:400], others, known_and_new):
+        fill_log(settings, [events])
+        fold(settings, store, round_events=10)
+        assert both == current_summaries(settings)
+    assert asked(settings, merchant)[1] == 0
+
+
+def test_a_commit_that_changes_no_average_leaves_all_summaries_as_they_are(
     settings: Settings, store: ArchiveStore, fill_log: Fill
 ) -> None:
-    """Of that merchant, and also where a commit is none of that merchant's."""
+    """As one does whose events are none of a flyer."""
     asked(settings, "m1")
-    both = {*OF_ALL, (0, "m1"), (1, "m1")}
-    assert both == current_summaries(settings)
-    fill_log(settings, [EVENTS[300:400]])
-    fold(settings, store, round_events=10)
-    assert both == current_summaries(settings)
-    fill_log(settings, [[event for event in EVENTS[400:] if event.merchant_id == "m0"]])
-    fold(settings, store, round_events=10)
-    assert both == current_summaries(settings)
-    fill_log(settings, [[event._replace(merchant_id="m1", user_id="new") for event in EVENTS[:9]]])
+    before = current_summaries(settings)
+    fill_log(settings, [[event._replace(event="app_open") for event in EVENTS[300:]]])
     fold(settings, store)
-    assert both == current_summaries(settings)
-    assert asked(settings, "m1")[1] == 0
+
+    assert [0, 0] == [store.ledger(shard).pending for shard in range(2)]
+    assert {*OF_ALL, (0, "m1"), (1, "m1")} == before == current_summaries(settings)
 
 
 def test_a_user_whose_openings_are_not_kept_is_counted_as_such(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from functions.core.report_rows import rows_of_users
 from functions.core.report_summary import Summary
@@ -13,6 +13,16 @@ from spark.findings import MOST_TRIES, PAUSE_S
 if TYPE_CHECKING:
     from functions.adapters.redis_checks import CheckedStore
     from spark.findings import Findings
+
+_WORDS: Final = {
+    "users": "users",
+    "sessions": "sessions",
+    "seconds": "s",
+    "closed_sessions": "sessions from open to close",
+    "unclosed": "opens unclosed",
+    "not_kept_users": "users without opens",
+}
+"""What is told of a summary that differs."""
 
 
 def check_summaries(store: CheckedStore, found: Findings) -> None:
@@ -27,7 +37,7 @@ def check_summaries(store: CheckedStore, found: Findings) -> None:
                 continue
             made = _made(store, found.shard, merchant or None)
             if made is not None and made != kept[0]:
-                way_out = f"the next who asks has it made anew after DEL {store.keys.summaries(found.shard)}"
+                way_out = f"if nothing else is wrong, DEL {store.keys.summaries(found.shard)} has it made anew"
                 deviations.append(f"{_difference(merchant, kept[0], made)}; {way_out}")
         if store.ledger(found.shard).commits == ledger.commits:
             found.add(deviations)
@@ -52,6 +62,8 @@ def _made(store: CheckedStore, shard: int, merchant: bytes | None) -> Summary | 
 
 def _difference(merchant: bytes, kept: Summary, made: Summary) -> str:
     whose = f"merchant {merchant.decode()!r}" if merchant else "all users"
-    counts = [f"{each.users:,} users, {each.sessions:,} sessions, {each.seconds:,} s" for each in (kept, made)]
-    same = " in other averages" if counts[0] == counts[1] else ""
-    return f"report: the summary of {whose} has {counts[0]}; the averages give {counts[1]}{same}"
+    differing = [name for name in _WORDS if getattr(kept, name) != getattr(made, name)]
+    if not differing:
+        return f"report: the summary of {whose} has users at other averages than theirs"
+    has, give = (", ".join(f"{getattr(each, name):,} {_WORDS[name]}" for name in differing) for each in (kept, made))
+    return f"report: the summary of {whose} has {has}; the averages give {give}"

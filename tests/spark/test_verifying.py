@@ -233,7 +233,8 @@ def test_a_time_from_open_to_close_that_the_archive_does_not_give_is_named(
     close_instead(raw_redis, store)
     found = verify(kept, store)
 
-    (deviation,) = deviations(found)
+    summary, deviation = deviations(found)
+    assert "the summary of all users has " in summary
     assert f"user '{USER}' has 3 spans of 12 events; 439,650 s in 3 sessions from open to close, 6 opens" in deviation
     assert "the archive gives 3 spans of 12 events; 0 s in 0 sessions from open to close, 12 opens" in deviation
 
@@ -277,7 +278,9 @@ def test_a_shard_with_more_events_than_memory_is_compared_in_parts(
     archive = needed_archive(kept, store)
     found = verify_shard(store, archive, SHARD, on_progress=lambda *done: progress.append(done))
 
-    assert ["no spans"] == [line.partition(" has ")[2].partition(";")[0] for line in found.deviations]
+    summary, missing = (line.partition(" has ")[2].partition(";")[0] for line in found.deviations)
+    assert summary.startswith("24 users, ")
+    assert missing == "no spans"
     assert found.recomputed
     rows = sum(number for what, number in progress if what == "archived rows")
     assert rows == found.archived * -(-found.archived // 50)
@@ -361,7 +364,8 @@ def test_the_command_prints_a_table_and_says_by_its_status_whether_all_fits(
     assert [0, 1, 1, 0, 2] == statuses, right.stdout + right.stderr
     assert "all fits; of 2 of 2 shards the spans were recomputed" in right.stdout
     assert f"shard {SHARD}: DEVIATION: report: user '{USER}'" in wrong.stdout
-    assert "1 deviations" in wrong.stdout
+    assert f"shard {SHARD}: DEVIATION: report: the summary of all users has " in wrong.stdout
+    assert "2 deviations" in wrong.stdout
     assert "the store has the shards 0 to 1" in nowhere.stderr
 
 
@@ -377,7 +381,7 @@ def test_only_a_few_of_many_deviations_of_a_kind_are_named(
         raw_redis.hset(store.keys.averages(0), user, pack_totals(Totals(1, 1, 0, 1)))
     found = verify(kept, store)[0]
 
-    assert 20 == len(found.deviations)
+    assert 20 + 1 == len(found.deviations), "and the summary, another kind"
     assert len(values) == 20 + found.further
 
 

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 _Start: TypeAlias = "Callable[[str], AbstractContextManager[Served]]"
 SIDES: Final = ("report", "obvious", "sqlite", "duckdb")
 _SMALL_REPEATS: Final = 40
+_USERS_ASKED: Final = 500
+"""One after the other on one connection."""
 _PIECE_BYTES: Final = 262_144
 
 
@@ -113,22 +115,29 @@ def _get(url: str, path: str, headers: Mapping[str, str] | None = None, status: 
     By a parser in C: what Python's own client does with each header took as long as a small answer.
     """
     host = urlsplit(url)
+    with socket.create_connection((host.hostname, host.port), timeout=300) as connection:
+        return _get_over(connection, url, path, headers, status)
+
+
+def _get_over(
+    connection: socket.socket, url: str, path: str, headers: Mapping[str, str] | None = None, status: int = 200
+) -> Took:
+    """Ask on a connection that is there, and read the answer to its end."""
     lines = [
         f"GET {path} HTTP/1.1",
-        f"host: {host.netloc}",
+        f"host: {urlsplit(url).netloc}",
         *(f"{name}: {text}" for name, text in (headers or {}).items()),
     ]
     answer = _Answer()
     parser = httptools.HttpResponseParser(answer)
-    with socket.create_connection((host.hostname, host.port), timeout=300) as connection:
-        started_s = time.perf_counter()
-        connection.sendall("\r\n".join([*lines, "", ""]).encode())
-        while not answer.is_complete:
-            received = connection.recv(_PIECE_BYTES)
-            if not received:
-                raise SystemExit(f"{url}{path} broke off")
-            parser.feed_data(received)
-        ended_s = time.perf_counter()
+    started_s = time.perf_counter()
+    connection.sendall("\r\n".join([*lines, "", ""]).encode())
+    while not answer.is_complete:
+        received = connection.recv(_PIECE_BYTES)
+        if not received:
+            raise SystemExit(f"{url}{path} broke off")
+        parser.feed_data(received)
+    ended_s = time.perf_counter()
     if parser.get_status_code() != status:
         raise SystemExit(f"{url}{path} answered {parser.get_status_code()}")
     return Took((answer.first_s or ended_s) - started_s, ended_s - started_s, answer.received_bytes)
@@ -214,6 +223,9 @@ def _small(sides: Mapping[str, Served], users: int, rounds: int) -> None:
     path = f"/users/{user_of(users // 2)}"
     took = _in_turn({side: _asking(server, path) for side, server in sides.items()}, _SMALL_REPEATS)
     _print_ahead("report_one_user", took, lambda each: each.total_s, users=users)
+    one_after_another = _in_turn({side: partial(_many_users, server, users) for side, server in sides.items()}, rounds)
+    about = {"users": users, "asked": _USERS_ASKED, "rounds": rounds}
+    _print_ahead("report_one_user_after_another", one_after_another, lambda each: each.total_s, **about)
 
     ours = sides["report"]
     connection = http.client.HTTPConnection(urlsplit(ours.url).netloc)
@@ -232,6 +244,16 @@ def _small(sides: Mapping[str, Served], users: int, rounds: int) -> None:
     print_measured(
         "report_page", statistics.median(page), "ms", sorted_by_hours_ms=statistics.median(by_hours), users=users
     )
+
+
+def _many_users(server: Served, users: int) -> Took:
+    """Ask for many users one after the other on one connection, as apps and notebooks do; return the middle one."""
+    host = urlsplit(server.url)
+    with socket.create_connection((host.hostname, host.port), timeout=300) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        paths = [f"/users/{user_of(number * 7919 % users)}" for number in range(_USERS_ASKED)]
+        took = sorted((_get_over(connection, server.url, path) for path in paths), key=lambda each: each.total_s)
+    return took[len(took) // 2]
 
 
 def _summaries(sides: Mapping[str, Served], changes: Mapping[str, Callable[[], None]], users: int, rounds: int) -> None:

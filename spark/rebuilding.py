@@ -96,14 +96,14 @@ class ShardBuilder:
                 return Built(shard, events, files), books.ledger, built
             for file in new:
                 try:
-                    commits = self._count(file, built, counted.get(file.path, 0))
+                    after = self._count(file, built, counted.get(file.path, 0))
                 except MissingFileError:
                     if self._live.archive_books(shard).ledger.swaps == books.ledger.swaps:
                         raise
                     break
-                if commits is None:
+                if after is None:
                     break  # somebody else builds it too
-                built = dataclasses.replace(built, commits=commits)
+                built = after
                 events += file.events
                 files += 1
         raise FlyertimeError("superseded", f"shard {shard}: others kept changing it; try again")
@@ -116,8 +116,8 @@ class ShardBuilder:
                 return done
         raise FlyertimeError("superseded", f"shard {shard}: runs were always faster; try again when fewer events come")
 
-    def _count(self, file: ArchivedFile, built: ShardLedger, from_row: int) -> int | None:
-        """Count a file's rows; return the generation's commits after that, None where another builder came first."""
+    def _count(self, file: ArchivedFile, built: ShardLedger, from_row: int) -> ShardLedger | None:
+        """Count a file's rows; return the generation's books after that, None where another builder came first."""
         at = 0
         for table in self._archive.tables(file):
             at += len(table)
@@ -131,8 +131,8 @@ class ShardBuilder:
             answer = self._building.commit(change)
             if isinstance(answer, Superseded):
                 return None
-            built = dataclasses.replace(built, commits=answer.commits)
-        return built.commits
+            built = dataclasses.replace(built, commits=answer.commits, version=answer.version)
+        return built
 
 
 def events_of(table: pa.Table) -> dict[str, pa.Array]:

@@ -31,8 +31,10 @@ from functions.adapters.redis_resharding import ReshardingStore
 from functions.core import archive as naming
 from functions.core.errors import FlyertimeError, MisconfiguredError
 from functions.core.shards import MAX_SHARDS, Keys, shard_of
+from functions.core.summary_packing import pack_summary
 from spark.folding import fold_shard
 from spark.keeping import archive_of
+from spark.summing import summary_of_pages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -163,6 +165,8 @@ def _prepare(settings: Settings, store: ReshardingStore, result: Resharded, leas
         erasures.update(store.erasures(shard))
     plan["erasures"] = erasures
     lease.check()
+    _keep_summaries(store, result, [books["version"] for books in plan["books"]], now_us)
+    lease.check()
     store.set_layout(plan=json.dumps(plan))
     return plan
 
@@ -214,6 +218,27 @@ def _copy_state(store: ReshardingStore, shard: int, result: Resharded, now_us: i
         of_merchant = functools.partial(new.averages, merchant=merchant)
         for target in _copy_users(store, old.averages(shard, merchant), result.after, of_merchant):
             store.add_merchant(new, target, merchant, now_us)
+
+
+def _keep_summaries(store: ReshardingStore, result: Resharded, versions: Sequence[int], now_us: int) -> None:
+    """Keep in each new shard what the old ones keep: they hold what commits will take along from then on.
+
+    Args:
+        store: The store, with all averages copied.
+        result: From and to how many shards, and the generation.
+        versions: What version all averages of each new shard will have.
+        now_us: What version those of one merchant have.
+    """
+    old, new = store.keys, Keys(store.keys.namespace, result.generation)
+    kept = set().union(*(store.kept_summaries_of(old, shard) for shard in range(result.before)))
+    for shard in range(result.after):
+        for merchant in sorted(kept & {"", *store.merchants_of(new, shard)}):
+            try:
+                summary = summary_of_pages(store.pages(new.averages(shard, merchant or None)))
+            except ValueError:  # which verify tells of
+                continue
+            if (packed := pack_summary(summary, now_us if merchant else versions[shard])) is not None:
+                store.add_fields(new.summaries(shard), {merchant.encode(): packed})
 
 
 def _copy_users(store: ReshardingStore, source: str, shards: int, target: Callable[[int], str]) -> set[int]:

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
-from functions.core.report_rows import hundredths_of
+from functions.core.report_rows import hundredths_of, rows_of_users
 from functions.core.report_summary import Summary
 from functions.core.spans import COMPUTED, NO_SESSION, NOT_KEPT
 from functions.core.summary_packing import pack_counts, unpack_summary
 from spark import columns
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from functions.adapters.redis_shard import ShardStore
     from functions.core.ledger import ShardLedger
@@ -64,6 +64,21 @@ def _current(kept: bytes | None, version: int) -> Summary | None:
         return Summary()
     unpacked = None if kept is None else unpack_summary(kept)
     return unpacked[0] if unpacked is not None and unpacked[1] == version else None
+
+
+def summary_of_pages(pages: Iterable[Mapping[bytes, bytes]]) -> Summary:
+    """Return the summary of users from pages of an averages hash, in which one may come twice.
+
+    Raises:
+        ValueError: A value is of a format that this version does not read.
+    """
+    summary = Summary()
+    seen: set[bytes] = set()
+    for page in pages:
+        values = [value for user, value in page.items() if user not in seen]
+        seen |= page.keys()
+        summary.add(rows_of_users(values, values))
+    return summary
 
 
 def summary_of(totals: TotalsColumns) -> Summary:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
-from functions.core.report_rows import rows_of_users
-from functions.core.report_summary import Summary
 from functions.core.summary_packing import unpack_summary
 from spark.findings import MOST_TRIES, PAUSE_S
+from spark.summing import summary_of_pages
 
 if TYPE_CHECKING:
     from functions.adapters.redis_checks import CheckedStore
+    from functions.core.report_summary import Summary
     from spark.findings import Findings
 
 _WORDS: Final = {
@@ -48,16 +48,10 @@ def check_summaries(store: CheckedStore, found: Findings) -> None:
 
 def _made(store: CheckedStore, shard: int, merchant: bytes | None) -> Summary | None:
     """Return what averages come to; None where some cannot be read, which is said of them."""
-    summary = Summary()
-    seen: set[bytes] = set()
-    for page in store.average_pages(shard, merchant):
-        values = [value for user, value in page.items() if user not in seen]
-        seen |= page.keys()
-        try:
-            summary.add(rows_of_users(values, values))
-        except ValueError:
-            return None
-    return summary
+    try:
+        return summary_of_pages(store.average_pages(shard, merchant))
+    except ValueError:
+        return None
 
 
 def _difference(merchant: bytes, kept: Summary, made: Summary) -> str:

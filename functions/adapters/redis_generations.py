@@ -45,7 +45,7 @@ class BuildingKeys(sharding.Keys):
 
     def ledger(self, shard: int) -> str:
         """Hash: the generation's counters."""
-        return self._state(shard, "built")
+        return self.built(shard)
 
     def backfilled(self, shard: int) -> str:
         """Hash: path of a file of the archive to how many of its rows are counted."""
@@ -84,7 +84,11 @@ class BuildingStore(ArchiveStore):
             held: Any = self._redis.smembers(self.keys.merchants(shard))
         keys = self.keys
         names = [keys.spans(shard), keys.averages(shard), keys.versions(shard), keys.backfilled(shard)]
-        names += [*(keys.averages(shard, merchant.decode()) for merchant in held), keys.merchants(shard)]
+        names += [
+            keys.summaries(shard),
+            *(keys.averages(shard, merchant.decode()) for merchant in held),
+            keys.merchants(shard),
+        ]
         live = sharding.Keys(keys.namespace).ledger(shard)
         reply = self._call(_BEGIN_SHARD, [keys.ledger(shard), live, *names], [commits, swaps, keys.generation])
         return _unless_dropped(reply, keys.generation)
@@ -98,9 +102,12 @@ class BuildingStore(ArchiveStore):
             return Superseded("changed")
         return super().commit(change)
 
-    def summed(self, ledger: ShardLedger) -> set[bytes]:  # noqa: ARG002  # of no shard
-        """Return nothing: once the generation is live its averages have another version."""
-        return set()
+    def summed(self, ledger: ShardLedger) -> set[bytes]:
+        """Return the merchants whose summaries the live generation has: they are asked for; and an empty name."""
+        with translated_errors():
+            live: Any = self._redis.hget(self.keys.layout, "generation")
+            held: Any = self._redis.hkeys(sharding.Keys(self.keys.namespace, int(live or 0)).summaries(ledger.shard))
+        return {*held, b""}
 
 
 class GenerationStore(ArchiveStore):

@@ -176,7 +176,9 @@ class ShardStore:
         """Let commits through again; it must be decided whether the generation is live."""
         with translated_errors():
             held: Any = self._redis.hget(self.keys.layout, "generation")
-        self._call(_LIFT_FENCE, [self.keys.ledger(shard)], [generation, int(int(held or 0) == generation)])
+        keys = sharding.Keys(self.keys.namespace, generation)
+        names = [keys.ledger(shard), keys.built(shard), keys.summaries(shard)]
+        self._call(_LIFT_FENCE, names, [generation, int(int(held or 0) == generation)])
 
     def log(self, shard: int, after: str, upto: str) -> Iterator[tuple[str, bytes]]:
         """Yield (id, packed entry) of the log's entries after one id up to and including another, oldest first."""

@@ -103,6 +103,10 @@ class Keys:
         """Hash: the shard's counters; see functions/core/ledger.py."""
         return f"{{{self.namespace}:{shard}}}:ledger"
 
+    def built(self, shard: int) -> str:
+        """Hash: the generation's own counters, where it is not live from the store's beginning on."""
+        return self._state(shard, "built")
+
     def spans(self, shard: int) -> str:
         """Hash: user to packed spans; see functions/core/span_packing.py."""
         return self._state(shard, "spans")

@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 
 from functions.adapters.redis_archive import ArchiveStore
 from functions.adapters.redis_erasure import ErasureStore
+from functions.adapters.redis_generations import BuildingStore, GenerationStore
+from functions.adapters.redis_resharding import ReshardingStore
 from functions.adapters.redis_summaries import SummaryStore
 from functions.core.events import Event
 from functions.core.report_summary import Summary
-from functions.core.shards import Keys
+from functions.core.shards import Keys, shard_of
 from functions.core.spans import NOT_KEPT
 from functions.core.summary_packing import pack_summary, unpack_summary
 from functions.report import summaries
@@ -26,7 +28,8 @@ from functions.report.views import View
 from spark import columns
 from spark.columns import TotalsColumns
 from spark.erasing import erase
-from spark.rebuilding import rebuild
+from spark.rebuilding import build_shards, rebuild
+from spark.resharding import reshard
 from spark.summing import summary_of
 from tests.fold_in_process import fold
 from tests.kept_summaries import current_summaries, plain_summary
@@ -216,24 +219,87 @@ def test_a_user_erased_is_in_no_summary_that_is_kept(settings: Settings, raw_red
     assert (with_user.users - 1, 0) == (without.users, asked(settings)[1])
 
 
-def test_a_rebuild_leaves_no_summary_behind(
-    settings: Settings, store: ArchiveStore, fill_log: Fill, raw_redis: redis.Redis
+@pytest.mark.parametrize("meanwhile", ["nothing", "a fold", "an erasure"])
+def test_a_rebuild_takes_along_what_is_kept(
+    settings: Settings,
+    store: ArchiveStore,
+    fill_log: Fill,
+    raw_redis: redis.Redis,
+    monkeypatch: pytest.MonkeyPatch,
+    meanwhile: str,
 ) -> None:
-    """Those of the generation that was go with it; of the new one none until somebody asks, and then as ever."""
-    before, _ = asked(settings)
+    """Of all users, and of the merchants who are asked for; also where it counts more, or begins anew, at its end."""
+    asked(settings, "m1")
+    kept = {*OF_ALL, (0, "m1"), (1, "m1")}
+    assert kept == current_summaries(settings)
+    fence = GenerationStore.fence
+    fenced: list[bool] = []
+    user = next(event.user_id for event in EVENTS if shard_of(event.user_id, 2) == 0)
+
+    def later(self: GenerationStore, *books: Any) -> bool:
+        if not fenced and meanwhile == "a fold":
+            fill_log(settings, [EVENTS[300:400]])
+            fold(settings, store, round_events=30)
+        if not fenced and meanwhile == "an erasure":
+            erasing = ErasureStore(settings)
+            erase(settings, erasing, user)
+            erasing.close()
+            asked(settings)
+            asked(settings, "m1")
+        fenced.append(fence(self, *books))
+        return fenced[-1]
+
+    monkeypatch.setattr(GenerationStore, "fence", later)
     generation = rebuild(settings, grace_s=0).generation
 
+    assert fenced == ([True, True] if meanwhile == "nothing" else [False, True, True])
+    assert kept == current_summaries(settings) == kept_in(raw_redis, settings, generation)
     assert set() == kept_in(raw_redis, settings)
-    assert set() == kept_in(raw_redis, settings, generation)
-    fill_log(settings, [EVENTS[300:310]])
+    assert [0, 0] == [asked(settings, merchant)[1] for merchant in (None, "m1")]
+    fill_log(settings, [EVENTS[400:]])
     fold(settings, store)
-    found, read = asked(settings)
-    assert before.sessions < found.sessions
-    assert found.users == read
-    fill_log(settings, [EVENTS[310:]])
+    assert kept == current_summaries(settings)
+
+
+def test_a_rebuild_that_is_given_up_leaves_what_is_kept_as_it_was(
+    settings: Settings, store: ArchiveStore, fill_log: Fill
+) -> None:
+    """Also where what it built is lifted once more, by who waited for it."""
+    building = GenerationStore(settings)
+    generation = building.begin_generation()
+    build_shards(settings, range(2), generation)
+    for shard in range(2):
+        other = BuildingStore(settings, generation)
+        assert building.fence(store.ledger(shard), other.ledger(shard), generation)
+        other.close()
+    building.give_up_switch(generation)
+    for _ in range(2):
+        for shard in range(2):
+            building.lift_fence(shard, generation)
+    building.close()
+
+    assert OF_ALL == current_summaries(settings)
+    fill_log(settings, [EVENTS[300:]])
     fold(settings, store)
-    assert asked(settings)[1] == 0
-    assert OF_ALL == kept_in(raw_redis, settings, generation)
+    assert OF_ALL == current_summaries(settings)
+
+
+@pytest.mark.parametrize("shards", [1, 3, 5])
+@pytest.mark.usefixtures("store")
+def test_a_resharding_takes_along_what_is_kept(settings: Settings, fill_log: Fill, shards: int) -> None:
+    """Of all users, and of the merchants who are asked for; which then goes along as ever."""
+    asked(settings, "m1")
+    settings = dataclasses.replace(settings, shards=None)
+    store = ReshardingStore(settings)
+    reshard(settings, store, shards)
+
+    kept = {(shard, merchant) for shard in range(shards) for merchant in ("", "m1")}
+    assert kept == current_summaries(settings)
+    assert [0, 0] == [asked(settings, merchant)[1] for merchant in (None, "m1")]
+    fill_log(dataclasses.replace(settings, shards=shards), [EVENTS[300:]])
+    fold(settings, store)
+    store.close()
+    assert kept == current_summaries(settings)
 
 
 @given(

@@ -19,5 +19,6 @@ for key = 3, #KEYS do
   redis.call('UNLINK', KEYS[key])
 end
 redis.call('HINCRBY', KEYS[1], 'commits', 1) -- never the same number for another content
+redis.call('HDEL', KEYS[1], 'version') -- no averages: what they come to is known
 redis.call('HSET', KEYS[1], 'swaps', ARGV[2], 'begun', 1)
 return 1

@@ -30,7 +30,7 @@ from spark.columns import TotalsColumns
 from spark.erasing import erase
 from spark.rebuilding import build_shards, rebuild
 from spark.resharding import reshard
-from spark.summing import summary_of
+from spark.summing import summary_of, summary_of_pages
 from tests.fold_in_process import fold
 from tests.kept_summaries import current_summaries, plain_summary
 from tests.redis_cluster import plain_client
@@ -102,11 +102,11 @@ def asked(settings: Settings, merchant: str | None = None) -> tuple[Summary, int
     return asyncio.run(run())
 
 
-def kept_in(client: redis.Redis, settings: Settings, generation: int = 0) -> set[tuple[int, str]]:
+def kept_in(client: redis.Redis, settings: Settings, generation: int = 0, shards: int = 2) -> set[tuple[int, str]]:
     """Return of which shards and merchants something is kept."""
     keys = Keys(settings.namespace, generation)
     found: set[tuple[int, str]] = set()
-    for shard in range(2):
+    for shard in range(shards):
         held: Any = client.hkeys(keys.summaries(shard))
         found |= {(shard, name.decode()) for name in held}
     return found
@@ -238,8 +238,8 @@ def test_a_rebuild_takes_along_what_is_kept(
 
     def later(self: GenerationStore, *books: Any) -> bool:
         if not fenced and meanwhile == "a fold":
-            fill_log(settings, [EVENTS[300:400]])
-            fold(settings, store, round_events=30)
+            fill_log(settings, [EVENTS[start : start + 10] for start in range(300, 400, 10)])
+            fold(settings, store, round_events=10)
         if not fenced and meanwhile == "an erasure":
             erasing = ErasureStore(settings)
             erase(settings, erasing, user)
@@ -259,6 +259,30 @@ def test_a_rebuild_takes_along_what_is_kept(
     fill_log(settings, [EVENTS[400:]])
     fold(settings, store)
     assert kept == current_summaries(settings)
+
+
+@pytest.mark.parametrize("which", ["none", "of other averages"])
+def test_a_rebuild_makes_what_nobody_keeps(
+    settings: Settings, store: ArchiveStore, raw_redis: redis.Redis, monkeypatch: pytest.MonkeyPatch, which: str
+) -> None:
+    """As in a store that an older version has folded; what is of other averages at its end does not become theirs."""
+    for shard in range(2):
+        raw_redis.delete(store.keys.summaries(shard))
+    switch = GenerationStore.switch_to
+
+    def later(self: GenerationStore, generation: int) -> bool:
+        for shard in range(2) if which != "none" else ():
+            spoilt = pack_summary(Summary(users=7), 1)
+            assert spoilt is not None
+            raw_redis.hset(Keys(settings.namespace, generation).summaries(shard), "", spoilt)
+        return switch(self, generation)
+
+    monkeypatch.setattr(GenerationStore, "switch_to", later)
+    rebuild(settings, grace_s=0)
+
+    assert current_summaries(settings) == (OF_ALL if which == "none" else set())
+    found, read = asked(settings)
+    assert (50, 0 if which == "none" else 50) == (found.users, read)
 
 
 def test_a_rebuild_that_is_given_up_leaves_what_is_kept_as_it_was(
@@ -285,15 +309,21 @@ def test_a_rebuild_that_is_given_up_leaves_what_is_kept_as_it_was(
 
 
 @pytest.mark.parametrize("shards", [1, 3, 5])
-@pytest.mark.usefixtures("store")
-def test_a_resharding_takes_along_what_is_kept(settings: Settings, fill_log: Fill, shards: int) -> None:
-    """Of all users, and of the merchants who are asked for; which then goes along as ever."""
-    asked(settings, "m1")
+def test_a_resharding_takes_along_what_is_kept(
+    settings: Settings, store: ArchiveStore, fill_log: Fill, raw_redis: redis.Redis, shards: int
+) -> None:
+    """Of all users, and of the merchants who are asked for, where they have any; which then goes along as ever."""
+    fill_log(settings, [[EVENTS[place]._replace(merchant_id="small") for place in (300, 450)]])
+    fold(settings, store)
+    for merchant in ("m1", "small"):
+        asked(settings, merchant)
     settings = dataclasses.replace(settings, shards=None)
     store = ReshardingStore(settings)
-    reshard(settings, store, shards)
+    generation = reshard(settings, store, shards).generation
 
     kept = {(shard, merchant) for shard in range(shards) for merchant in ("", "m1")}
+    kept.add((shard_of(EVENTS[300].user_id, shards), "small"))
+    assert kept == kept_in(raw_redis, settings, generation, shards)
     assert kept == current_summaries(settings)
     assert [0, 0] == [asked(settings, merchant)[1] for merchant in (None, "m1")]
     fill_log(dataclasses.replace(settings, shards=shards), [EVENTS[300:]])
@@ -319,3 +349,13 @@ def test_columns_of_totals_come_to_what_each_comes_to(rows: list[tuple[int, int,
     totals = TotalsColumns(seconds, sessions, nothing, nothing, nothing, opens, opens)
 
     assert plain_summary(columns.pack_totals(totals).to_pylist()) == summary_of(totals)
+
+
+def test_a_user_who_comes_on_two_pages_is_counted_once() -> None:
+    """As one does while the store lays a hash out anew."""
+    ones = np.ones(3, np.int64)
+    users = [b"a", b"b", b"c"]
+    averages = dict(zip(users, columns.pack_totals(TotalsColumns(*[ones] * 7)).to_pylist(), strict=True))
+    pages = [{user: averages[user] for user in some} for some in (users[:2], users[1:], [])]
+
+    assert plain_summary([*averages.values()]) == summary_of_pages(pages)

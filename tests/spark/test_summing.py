@@ -272,7 +272,7 @@ def test_a_rebuild_makes_what_nobody_keeps(
 
     def later(self: GenerationStore, generation: int) -> bool:
         for shard in range(2) if which != "none" else ():
-            spoilt = pack_summary(Summary(users=7), 1)
+            spoilt = pack_summary(Summary(users=7), 10**15)  # as many digits as any
             assert spoilt is not None
             raw_redis.hset(Keys(settings.namespace, generation).summaries(shard), "", spoilt)
         return switch(self, generation)

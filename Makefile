@@ -21,7 +21,7 @@ demo: setup ## the whole pipeline on made-up events, its report checked
 run: setup $(VENV)/spark.jsa ## the whole pipeline on this machine until Ctrl-C
 	@$(BIN)/flyertime run
 
-test: setup $(VENV)/spark.jsa $(VENV)/httpfs $(VENV)/shillelagh $(VENV)/s3_server ## all tests
+test: setup $(VENV)/spark.jsa $(VENV)/spark-sql.jsa $(VENV)/httpfs $(VENV)/shillelagh $(VENV)/s3_server ## all tests
 	@scripts/ensure-chromium
 	@command -v curl >/dev/null || scripts/apt-install curl curl
 	@command -v strace >/dev/null || scripts/apt-install strace strace || true # without it no power cut is tried
@@ -36,7 +36,7 @@ format: $(STAMP) ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: setup $(VENV)/spark.jsa ## side-by-side measurements, one JSON object a line
+bench: setup $(VENV)/spark.jsa $(VENV)/spark-sql.jsa ## side-by-side measurements, one JSON object a line
 	$(BIN)/python -m bench
 
 pins: $(STAMP) ## resolve the pinned requirements anew from pyproject.toml
@@ -51,9 +51,11 @@ manifests: $(STAMP) ## render knative/*.yaml from the chart
 clean: ## remove .venv and what tools leave behind
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build flyertime.egg-info
 
-# Classes that Spark's JVM loads, so that it starts a quarter sooner.
+# Classes that Spark's JVM loads, so that it starts a quarter sooner: for folds, and for what counts history.
 $(VENV)/spark.jsa: $(STAMP) spark/session.py
 	$(BIN)/python -m spark.class_archive
+$(VENV)/spark-sql.jsa: $(STAMP) spark/session.py
+	$(BIN)/python -m spark.class_archive sql
 
 # A second DuckDB for the test of its extension httpfs, which has no package yet for the version that is measured against;
 # and shillelagh, which wants packages that nothing else here needs.

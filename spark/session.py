@@ -46,7 +46,7 @@ def start_context(
         conf.setIfMissing("spark.driver.host", "127.0.0.1")
         # In a fold the JVM only passes shard numbers around.
         conf.setIfMissing("spark.driver.memory", "2g" if sql else "512m")
-        shared = class_archive.java_options() if java_options is None else java_options
+        shared = class_archive.java_options(sql=sql) if java_options is None else java_options
         lean = "" if sql else "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC "
         conf.setIfMissing("spark.driver.extraJavaOptions", f"{lean}{shared}")
     # Where nobody chose an interpreter for the workers, ours: it has what they import.

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 hypothesis.settings.register_profile("flyertime", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("flyertime")
 
+# Spark's JVM with the compiler for short lives, also where it counts history: of a few hundred rows here.
+os.environ.setdefault("SPARK_SUBMIT_OPTS", "-XX:TieredStopAtLevel=1")
+
 _numbers = itertools.count()
 
 

@@ -21,6 +21,7 @@ from functions.core.report import row_of
 from functions.core.settings import Settings
 from functions.core.shards import shard_of
 from functions.core.spans import average_hours, spans_of, totals_of
+from spark import class_archive
 from tests.spark.object_stores import S3Server, running_google_storage, running_s3
 from tests.stored_averages import averages_in
 
@@ -135,6 +136,7 @@ def spark() -> Iterator[SparkSession]:
         session = (
             SparkSession.builder.master("local[2]")
             .config("spark.ui.enabled", "false")
+            .config("spark.driver.extraJavaOptions", class_archive.java_options(sql=True))
             .config("spark.driver.host", "127.0.0.1")
             .config("spark.driver.bindAddress", "127.0.0.1")
             .config("spark.sql.shuffle.partitions", "2")

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,44 +17,22 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from functions.adapters.redis_history import HistoryStore
-from functions.core.events import FLYER_EVENTS, Event
+from functions.core.events import Event
 from functions.core.settings import Settings
 from functions.core.shards import shard_of
 from functions.core.spans import Totals, spans_of, unpack_totals
 from spark.backfill_parts import merge_part, parts_of
 from spark.folding import LATENESS_US
+from tests.spark.history_tables import table_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
 
     from functions.local.valkey import EmbeddedValkey
 
 SHARDS = 2
 ROOT = Path(__file__).parent.parent.parent
 _counter = iter(range(10**9))
-
-
-def table_of(events: Sequence[Event]) -> pa.Table:
-    """Return the flyer events as the tasks get them: by shard and place."""
-    rows = [
-        {
-            "shard": zlib.crc32(user.encode()) % SHARDS,
-            "place": zlib.crc32(user.encode()),
-            "user_id": user,
-            "flyer_id": flyer,
-            "merchant_id": merchant or "",
-            "first_us": moment_us,
-            "last_us": moment_us,
-            "events": 1,
-            "is_close": name == "flyer_close",
-        }
-        for moment_us, user, name, flyer, merchant in events
-        if name in FLYER_EVENTS and flyer is not None
-    ]
-    texts = [(name, pa.string()) for name in ("user_id", "flyer_id", "merchant_id")]
-    numbers = [(name, pa.int64()) for name in ("first_us", "last_us", "events")]
-    schema = pa.schema([("shard", pa.int64()), ("place", pa.int64()), *texts, *numbers, ("is_close", pa.bool_())])
-    return pa.Table.from_pylist(sorted(rows, key=lambda row: (row["shard"], row["place"])), schema)
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 8)), max_size=40), st.integers(1, 9), st.integers(1, 9))
@@ -86,7 +63,7 @@ def test_repeated_and_broken_off_backfills_count_once(
     store = HistoryStore(settings)
     store.lay_out()
     for name, events in histories.items():
-        table = table_of(events)
+        table = table_of(events, SHARDS)
         for stop in [*data.draw(st.lists(st.integers(0, 5), max_size=3)), None]:
             for number, (shard, part) in enumerate(parts_of(table.to_batches(), data.draw(st.integers(1, 6)))):
                 if number == stop:
@@ -107,7 +84,7 @@ def test_a_user_with_more_events_than_memory_is_merged_as_spans(settings: Settin
     few = [Event(0, "u", "flyer_open", "f", "m"), Event(60_000_000, "u", "flyer_close", "f", "m")]
     store = HistoryStore(settings)
     store.lay_out()
-    parts = list(parts_of(table_of(many + few).to_batches(max_chunksize=100), 10))
+    parts = list(parts_of(table_of(many + few, SHARDS).to_batches(max_chunksize=100), 10))
     for shard, part in parts:
         merge_part(store, "history", shard, part, LATENESS_US)
     values = {user: store.averages(shard_of(user, SHARDS), [user.encode()])[0] for user in ("bot", "u")}
@@ -139,7 +116,7 @@ def test_a_backfill_killed_again_and_again_counts_once(
     events = [
         Event(number * 977_000_000, f"u{number % 700}", "flyer_open", f"f{number % 3}", "m") for number in range(5000)
     ]
-    table = table_of(events)
+    table = table_of(events, SHARDS)
     with pyarrow.ipc.new_stream(str(tmp_path / "spans"), table.schema) as writer:
         writer.write_table(table)
     store = HistoryStore(settings)

@@ -23,7 +23,7 @@ from functions.core.shards import shard_of
 from functions.core.spans import Totals, spans_of, unpack_totals
 from spark.backfill_parts import merge_part, parts_of
 from spark.folding import LATENESS_US
-from tests.spark.history_tables import table_of
+from tests.made_up_history import history_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -63,7 +63,7 @@ def test_repeated_and_broken_off_backfills_count_once(
     store = HistoryStore(settings)
     store.lay_out()
     for name, events in histories.items():
-        table = table_of(events, SHARDS)
+        table = history_of(events, SHARDS)
         for stop in [*data.draw(st.lists(st.integers(0, 5), max_size=3)), None]:
             for number, (shard, part) in enumerate(parts_of(table.to_batches(), data.draw(st.integers(1, 6)))):
                 if number == stop:
@@ -84,7 +84,7 @@ def test_a_user_with_more_events_than_memory_is_merged_as_spans(settings: Settin
     few = [Event(0, "u", "flyer_open", "f", "m"), Event(60_000_000, "u", "flyer_close", "f", "m")]
     store = HistoryStore(settings)
     store.lay_out()
-    parts = list(parts_of(table_of(many + few, SHARDS).to_batches(max_chunksize=100), 10))
+    parts = list(parts_of(history_of(many + few, SHARDS).to_batches(max_chunksize=100), 10))
     for shard, part in parts:
         merge_part(store, "history", shard, part, LATENESS_US)
     values = {user: store.averages(shard_of(user, SHARDS), [user.encode()])[0] for user in ("bot", "u")}
@@ -116,7 +116,7 @@ def test_a_backfill_killed_again_and_again_counts_once(
     events = [
         Event(number * 977_000_000, f"u{number % 700}", "flyer_open", f"f{number % 3}", "m") for number in range(5000)
     ]
-    table = table_of(events, SHARDS)
+    table = history_of(events, SHARDS)
     with pyarrow.ipc.new_stream(str(tmp_path / "spans"), table.schema) as writer:
         writer.write_table(table)
     store = HistoryStore(settings)

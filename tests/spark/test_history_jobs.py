@@ -25,7 +25,7 @@ from spark.verifying import verify_shard
 from tests.fold_in_process import fold
 from tests.killing_at_commits import ROOT, environment_of, family, kill_at, python_workers
 from tests.killing_at_steps import FILE_STEPS, Stop, kill_and_wait, run_with_stops
-from tests.spark.history_tables import table_of
+from tests.made_up_history import history_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -93,7 +93,7 @@ def run(job: tuple[str, ...], settings: Settings) -> subprocess.CompletedProcess
 
 def count_history(settings: Settings) -> None:
     """Count it as the tasks of a backfill do, without Spark."""
-    for _ in merge_batches(table_of(HISTORY, 4).to_batches(), "old", settings):
+    for _ in merge_batches(history_of(HISTORY, 4).to_batches(), "old", settings):
         pass
 
 

@@ -230,7 +230,7 @@ def _keep_summaries(store: ReshardingStore, result: Resharded, versions: Sequenc
         now_us: What version those of one merchant have.
     """
     old, new = store.keys, Keys(store.keys.namespace, result.generation)
-    kept = set().union(*(store.kept_summaries_of(old, shard) for shard in range(result.before)))
+    kept = {merchant.decode() for shard in range(result.before) for merchant in store.summed_in(old, shard)}
     for shard in range(result.after):
         for merchant in sorted(kept & {"", *store.merchants_of(new, shard)}):
             try:

@@ -104,10 +104,8 @@ class BuildingStore(ArchiveStore):
 
     def summed(self, ledger: ShardLedger) -> set[bytes]:
         """Return the merchants whose summaries the live generation has: they are asked for; and an empty name."""
-        with translated_errors():
-            live: Any = self._redis.hget(self.keys.layout, "generation")
-            held: Any = self._redis.hkeys(sharding.Keys(self.keys.namespace, int(live or 0)).summaries(ledger.shard))
-        return {*held, b""}
+        live = sharding.Keys(self.keys.namespace, self.live_generation())
+        return {*self.summed_in(live, ledger.shard), b""}
 
 
 class GenerationStore(ArchiveStore):

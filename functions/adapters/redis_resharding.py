@@ -68,12 +68,6 @@ class ReshardingStore(GenerationStore):
             held: Any = self._redis.smembers(keys.merchants(shard))
         return sorted(merchant.decode() for merchant in held)
 
-    def kept_summaries_of(self, keys: sharding.Keys, shard: int) -> set[str]:
-        """Return the merchants of whom a summary is kept in a shard, an empty name being for all users."""
-        with translated_errors():
-            held: Any = self._redis.hkeys(keys.summaries(shard))
-        return {merchant.decode() for merchant in held}
-
     def add_merchant(self, keys: sharding.Keys, shard: int, merchant: str, version: int) -> None:
         """Say that a merchant has averages in a shard, which changed at a moment."""
         with translated_errors():

@@ -143,11 +143,16 @@ class ShardStore:
         In this order: a switch to another generation makes void what was read by the books before it.
         """
         ledger = ledger_from(shard, self._call(_LEDGER, [self.keys.ledger(shard), self.keys.events(shard)], []))
+        live = self.live_generation()
+        if live != self.keys.generation:
+            self.keys = sharding.Keys(self._settings.namespace, live)
+        return ledger
+
+    def live_generation(self) -> int:
+        """Return which generation of the state is shown and folded into."""
         with translated_errors():
             held: Any = self._redis.hget(self.keys.layout, "generation")
-        if int(held or 0) != self.keys.generation:
-            self.keys = sharding.Keys(self._settings.namespace, int(held or 0))
-        return ledger
+        return int(held or 0)
 
     def open_ledger(self, shard: int) -> ShardLedger:
         """Return the shard's books when commits are let through, waiting for that while a rebuild switches to its own.
@@ -174,11 +179,10 @@ class ShardStore:
 
     def lift_fence(self, shard: int, generation: int) -> None:
         """Let commits through again; it must be decided whether the generation is live."""
-        with translated_errors():
-            held: Any = self._redis.hget(self.keys.layout, "generation")
+        live = self.live_generation()
         keys = sharding.Keys(self.keys.namespace, generation)
         names = [keys.ledger(shard), keys.built(shard), keys.summaries(shard)]
-        self._call(_LIFT_FENCE, names, [generation, int(int(held or 0) == generation)])
+        self._call(_LIFT_FENCE, names, [generation, int(live == generation)])
 
     def log(self, shard: int, after: str, upto: str) -> Iterator[tuple[str, bytes]]:
         """Yield (id, packed entry) of the log's entries after one id up to and including another, oldest first."""
@@ -214,9 +218,14 @@ class ShardStore:
 
         Those that are kept, and that of all users where there have never been averages: it is known, it is empty.
         """
+        held = self.summed_in(self.keys, ledger.shard)
+        return held if ledger.version else {*held, b""}
+
+    def summed_in(self, keys: sharding.Keys, shard: int) -> set[bytes]:
+        """Return the merchants whose summaries a generation keeps of a shard; an empty name is for all users."""
         with translated_errors():
-            held: Any = self._redis.hkeys(self.keys.summaries(ledger.shard))
-        return {*held} if ledger.version else {*held, b""}
+            held: Any = self._redis.hkeys(keys.summaries(shard))
+        return {*held}
 
     def kept_summaries(self, shard: int, merchants: Sequence[bytes]) -> list[tuple[bytes | None, int]]:
         """Return packed summaries, None where there is none, each with the version of the averages by now.

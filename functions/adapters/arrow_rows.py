@@ -57,6 +57,8 @@ def _numbers_of(numbers: Sequence[int]) -> Any:
 _KEY_BYTES: Final = 8
 _DIGIT_BITS: Final = 11
 """Of a key, that are sorted by at a time: Arrow counts where numbers are below 4,096."""
+_CHECKED_ROWS: Final = 8_192
+"""Ids that are looked at together, how they are written: a copy of all would be as much memory again."""
 _FEW_KEYS: Final = 16_384
 """So many at most are put in order by comparing; of more, digits take less time."""
 _FEW_ALIKE: Final = 16
@@ -111,7 +113,7 @@ class SortedRows:
         before = encoder.around[0]
         return b"".join((lead, before, _text_of(joined, len(encoder.separator) + len(before))))
 
-    def packed(self, pack: Callable[[bytes], bytes]) -> tuple[Shape, list[bytes]]:
+    def packed(self, pack: Callable[[bytes | memoryview], bytes]) -> tuple[Shape, list[bytes]]:
         """Return the rows in little memory, of which `unpacked` makes them again."""
         id_bytes, ends = 0, b""
         if pa.types.is_fixed_size_binary(self._ids.type):
@@ -119,7 +121,7 @@ class SortedRows:
         else:
             ends = pack(self._ids.buffers()[1].slice(0, 4 * (len(self) + 1)).to_pybytes())
         places = self._places.buffers()[1].slice(0, len(self) * self._places.type.bit_width // 8).to_pybytes()
-        pieces = [pack(_joined(self._ids)[0]), ends, places, array("q", self._hundredths).tobytes()]
+        pieces = [pack(_text_of(self._ids)), ends, places, array("q", self._hundredths).tobytes()]
         return Shape(len(self), id_bytes, self._plain), pieces
 
     def _prepare(self, encoder: TextEncoder) -> None:
@@ -127,7 +129,8 @@ class SortedRows:
         self._before, between, last = encoder.around
         name = type(encoder).__name__
         if name not in self._plain:
-            self._plain[name] = encoder.writes_as_they_are(*_joined(self._ids), len(self))
+            parts = [self._ids.slice(start, _CHECKED_ROWS) for start in range(0, len(self), _CHECKED_ROWS)]
+            self._plain[name] = all(encoder.writes_as_they_are(*_joined(part), len(part)) for part in parts)
         if self._plain[name]:
             texts = around_hours(between, last + encoder.separator + self._before)
             self._after = _array_of([*map(texts.__getitem__, self._hundredths)])
@@ -188,7 +191,7 @@ def order_of(ids: Any) -> Any:
 
 def _keys_of(ids: Any, start: int) -> Any:
     """Return eight bytes of each id as a number, which come in the same order."""
-    numbers = array("Q", _joined(kernels.binary_slice(ids, start, start + _KEY_BYTES))[0])
+    numbers = array("Q", bytes(_text_of(kernels.binary_slice(ids, start, start + _KEY_BYTES))))
     if sys.byteorder == "little":
         numbers.byteswap()
     return pa.Array.from_buffers(pa.uint64(), len(ids), [None, pa.py_buffer(numbers)])
@@ -365,16 +368,20 @@ def _ends(count: int, length: int) -> array[int]:
 
 
 def _joined(texts: Any) -> tuple[bytes, bytes]:
-    """Return all texts of a column that a kernel has made, one behind the other, and the first byte of each."""
+    """Return all texts of a column, one behind the other, and the first byte of each."""
+    joined = bytes(_text_of(texts))
     if pa.types.is_fixed_size_binary(texts.type):
-        width = texts.type.byte_width
-        joined = texts.buffers()[1].slice(width * texts.offset, width * len(texts)).to_pybytes()
-        return joined, joined[::width]
-    return bytes(_text_of(texts)), bytes(_text_of(kernels.binary_slice(texts, 0, 1)))
+        return joined, joined[:: texts.type.byte_width]
+    return joined, bytes(_text_of(kernels.binary_slice(texts, 0, 1)))
 
 
 def _text_of(texts: Any, without: int = 0) -> memoryview:
-    """Return all texts of an array that a kernel has made, one behind the other, but for so many bytes at the end."""
-    _, offsets, text = texts.buffers()
-    length = pa.Array.from_buffers(pa.int32(), 1, [None, offsets], offset=len(texts))[0].as_py()
-    return memoryview(text.slice(0, length - without))
+    """Return all texts of a column, one behind the other, but for so many bytes at the end."""
+    *_, text = texts.buffers()
+    if pa.types.is_fixed_size_binary(texts.type):
+        width = texts.type.byte_width
+        start, end = width * texts.offset, width * (texts.offset + len(texts))
+    else:
+        ends = pa.Array.from_buffers(pa.int32(), texts.offset + len(texts) + 1, [None, texts.buffers()[1]])
+        start, end = ends[texts.offset].as_py(), ends[len(ends) - 1].as_py()
+    return memoryview(text.slice(start, end - start - without))

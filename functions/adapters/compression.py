@@ -51,7 +51,7 @@ def prepare() -> None:
     import zstandard  # noqa: F401, PLC0415  # see above
 
 
-def pack(text: bytes) -> bytes:
+def pack(text: bytes | memoryview) -> bytes:
     """Return a text packed for our own memory: quickly. Other threads go on meanwhile."""
     import zstandard  # noqa: PLC0415  # see above
 

@@ -1,9 +1,13 @@
-"""A large reply, taken off a connection of the client's pool as it comes: into one piece of memory."""
+"""A large reply, taken off a connection of the client's pool as it comes: into one piece of memory.
+
+It may be asked for ahead: the store makes it then, and holds it, while what came before is worked on here.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import hiredis
 import redis.asyncio
@@ -12,6 +16,8 @@ from functions.adapters.redis_regular import ArrivingReplies
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    Command: TypeAlias = tuple[str | int, ...]
 
 
 class _Taking(asyncio.BufferedProtocol):
@@ -28,6 +34,8 @@ class _Taking(asyncio.BufferedProtocol):
         self._timer = self._loop.call_at(self._heard_s + timeout_s, self._look)
         self.done: asyncio.Future[None] = self._loop.create_future()
         self._hand_to(self)
+        if transport.is_closing():
+            self._fail(redis.ConnectionError("the connection was given up"))
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Return where the next bytes belong."""
@@ -77,8 +85,75 @@ class _Taking(asyncio.BufferedProtocol):
             self.done.set_exception(error)
 
 
+class Asked:
+    """Commands that were sent; the server holds the replies until they are taken, for a connection's time at most."""
+
+    def __init__(self, pool: redis.asyncio.ConnectionPool, connection: Any, commands: Sequence[Command]) -> None:
+        """Send commands over a connection of a pool, which goes back there by `take` or `leave`."""
+        self.commands = commands
+        self._pool = pool
+        self._connection = connection
+        self._transport: asyncio.Transport = connection._writer.transport  # noqa: SLF001  # ours for these replies
+        self._transport.pause_reading()
+        packed = [hiredis.pack_command(command) for command in commands]  # type: ignore[arg-type]  # of one, it says
+        self._transport.write(b"".join(packed))
+        self._is_over = False
+        loop = asyncio.get_running_loop()
+        self._given_up = loop.call_later(connection.socket_timeout, self._transport.abort)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the server still has to do with it."""
+        return not (self._is_over or self._transport.is_closing())
+
+    async def take(self, elements: int) -> list[Any]:
+        """Return the replies, which can be done once, as `ask` does.
+
+        Raises:
+            RedisError: The server is not there any more, or does not go on in time.
+        """
+        replies = ArrivingReplies(elements)
+        taking = _Taking(self._transport, replies, len(self.commands), self._connection.socket_timeout)
+        try:
+            await taking.done
+        except BaseException:
+            taking.end()
+            await self.leave()
+            raise
+        taking.end()
+        await self._release()
+        return replies.replies
+
+    async def leave(self) -> None:
+        """Let the replies fall where they were not taken, and with them the connection, on which they still come."""
+        if not self._is_over:
+            try:
+                await self._connection.disconnect(nowait=True)
+            finally:
+                await self._release()
+
+    async def _release(self) -> None:
+        self._is_over = True
+        self._given_up.cancel()
+        await self._pool.release(self._connection)
+
+
+async def ask_ahead(pool: redis.asyncio.ConnectionPool, commands: Sequence[Command]) -> Asked:
+    """Send some commands, the first of which has a large reply, for `ask`.
+
+    Raises:
+        RedisError: The server is not there, or refuses us.
+    """
+    connection: Any = await pool.get_connection()
+    try:
+        return Asked(pool, connection, commands)
+    except BaseException:
+        await pool.release(connection)
+        raise
+
+
 async def ask(
-    pool: redis.asyncio.ConnectionPool, commands: Sequence[tuple[str | int, ...]], elements: int
+    pool: redis.asyncio.ConnectionPool, commands: Sequence[Command], elements: int, ahead: Asked | None = None
 ) -> list[Any]:
     """Return the replies to some commands as they come, the first one a `Regular` where it is of one kind.
 
@@ -86,24 +161,12 @@ async def ask(
         pool: Of the server's connections.
         commands: The first one's reply is large.
         elements: Of a record of that reply.
+        ahead: What may have sent them already; asked again are they where its connection has ended.
 
     Raises:
         RedisError: The server is not there, does not go on in time, or refuses us.
     """
-    replies = ArrivingReplies(elements)
-    connection: Any = await pool.get_connection()
-    try:
-        transport = connection._writer.transport  # noqa: SLF001  # ours for the length of these replies
-        taking = _Taking(transport, replies, len(commands), connection.socket_timeout)
-        try:
-            packed = [hiredis.pack_command(command) for command in commands]  # type: ignore[arg-type]  # of one, it says
-            transport.write(b"".join(packed))
-            await taking.done
-        finally:
-            taking.end()
-    except BaseException:
-        await connection.disconnect(nowait=True)
-        raise
-    finally:
-        await pool.release(connection)
-    return replies.replies
+    if ahead is not None and ahead.commands == commands:
+        with suppress(redis.ConnectionError):
+            return await ahead.take(elements)
+    return await (await ask_ahead(pool, commands)).take(elements)

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing
-from itertools import pairwise
+from contextlib import aclosing, suppress
+from functools import partial
+from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import redis
 from redis.exceptions import MovedError
 
-from functions.adapters import metrics
+from functions.adapters import metrics, redis_bulk
 from functions.adapters.redis_client import translated_errors
 from functions.adapters.redis_regular import Regular
 from functions.adapters.redis_value import ValueStore
 from functions.adapters.redis_wire import leave
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 
+    from functions.adapters.redis_bulk import Asked
     from functions.adapters.redis_cluster import AsyncClient
     from functions.adapters.redis_state import Command
     from functions.core import shards as sharding
@@ -37,17 +39,29 @@ class ReportStore(ValueStore):
 
     def __init__(self, settings: Settings, client: AsyncClient | None = None) -> None:
         super().__init__(settings, client)
+        self._ahead: Asked | None = None
+        """What the server may be holding: one shard's, for all readers together."""
         self.when_read: Callable[[int], None] = lambda _: None
         """Is told how many users' averages were read."""
 
     @metrics.timed_trip("report_shard")
-    async def _whole(self, shard: int, merchant: str | None) -> Averages | Regular:
-        (flat,) = await self._of_live(
-            lambda keys, _: [("HGETALL", keys.averages(shard, merchant))], self._ask_for_pairs
-        )
+    async def _whole(self, shard: int, merchant: str | None, ahead: Asked | None = None) -> Averages | Regular:
+        """Return a shard's averages, which may have been asked for ahead."""
+        ask = partial(self._ask_for_pairs, ahead=ahead)
+        (flat,) = await self._of_live(partial(_whole_command, shard, merchant), ask)
         averages = flat if isinstance(flat, Regular) else (flat[0::2], flat[1::2])
         self.when_read(averages.records if isinstance(averages, Regular) else len(averages[0]))
         return averages
+
+    async def _asked_ahead(self, shard: int, merchant: str | None) -> Asked | None:
+        """Have the server make ready a shard's averages; None where it has others ready, or that cannot be."""
+        if self._redis.is_cluster or (self._ahead is not None and self._ahead.is_held):
+            return None
+        commands = await self._with_generation(partial(_whole_command, shard, merchant), self.keys)
+        with suppress(redis.RedisError, OSError):  # whoever wants them will ask, and is told
+            self._ahead = await redis_bulk.ask_ahead(self._redis.connection_pool, commands)
+            return self._ahead
+        return None
 
     async def wholes(self, trips: Sequence[Sequence[int]], merchant: str | None) -> AsyncGenerator[Averages | Regular]:
         """Yield the averages of shards that have few users but some, in no order; trip by trip.
@@ -174,18 +188,35 @@ class ReportStore(ValueStore):
                 return
 
     async def unsorted(
-        self, shard: int, merchant: str | None, users: int
-    ) -> AsyncIterator[tuple[Averages | Regular, bool]]:
-        """Yield a shard's averages as `blocks` does, but in no order where they are one block.
+        self, shards: Mapping[int, int], merchant: str | None
+    ) -> AsyncGenerator[tuple[Averages | Regular, bool]]:
+        """Yield averages shard by shard as `blocks` does, but in no order where a shard is one block.
 
-        With each comes whether it is the last one; that may be empty.
+        With each comes whether it is the shard's last one; that may be empty. The server makes the next shard's reply
+        ready while one is worked on, and holds it: here it would be memory for two.
+
+        Args:
+            shards: And how many users each has, as far as is known.
+            merchant: Whose averages.
         """
-        if users <= BLOCK_USERS:
-            yield await self._whole(shard, merchant), True
-            return
-        async for block in self.blocks(shard, merchant, users):
-            yield block, False
-        yield ([], []), True
+        ahead: Asked | None = None
+        try:
+            for shard, following in zip(shards, [*islice(shards, 1, None), None], strict=True):
+                if shards[shard] > BLOCK_USERS:
+                    async for block in self.blocks(shard, merchant, shards[shard]):
+                        yield block, False
+                    yield ([], []), True
+                    continue
+                averages = await self._whole(shard, merchant, ahead)
+                if ahead is not None:
+                    await ahead.leave()
+                    ahead = None
+                if following is not None and shards[following] <= BLOCK_USERS:
+                    ahead = await self._asked_ahead(following, merchant)
+                yield averages, True
+        finally:
+            if ahead is not None:
+                await ahead.leave()
 
     async def values(self, shard: int, merchant: str | None, users: int) -> AsyncIterator[list[bytes] | Regular]:
         """Yield the values alone of a shard's averages, in no order, at most a block of them at a time."""
@@ -194,6 +225,10 @@ class ReportStore(ValueStore):
             return
         async for _, values in self.blocks(shard, merchant, users):
             yield values
+
+
+def _whole_command(shard: int, merchant: str | None, keys: sharding.Keys, _: int) -> list[Command]:
+    return [("HGETALL", keys.averages(shard, merchant))]
 
 
 def by_objects(averages: Averages | Regular) -> Averages:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _STATE: Final = load_script("state")
 
 Command: TypeAlias = "tuple[str | int, ...]"
+CommandsOf: TypeAlias = "Callable[[sharding.Keys, int], list[Command]]"
 
 RECENT_S: Final = 1.0
 """For so long the books stay good enough for an answer whose body does not hang on them."""
@@ -186,18 +187,21 @@ class StateStore(RedisStore):
             self._redis.take_for_cluster()
         return await self._ask_for_much(commands)
 
+    async def _with_generation(self, commands_of: CommandsOf, keys: sharding.Keys) -> list[Command]:
+        """Return commands, made from keys and number of shards, and last the generation.
+
+        It is deleted only after another one is live.
+        """
+        return [*commands_of(keys, await self.shards()), ("HGET", keys.layout, "generation")]
+
     async def _of_live(
-        self,
-        commands_of: Callable[[sharding.Keys, int], list[Command]],
-        ask: Callable[[Sequence[Command]], Awaitable[list[Any]]],
+        self, commands_of: CommandsOf, ask: Callable[[Sequence[Command]], Awaitable[list[Any]]]
     ) -> list[Any]:
-        """Return the replies to commands, made from keys and number of shards, of the live generation of the state."""
+        """Return the replies to commands of the live generation of the state."""
         while True:
             keys = self.keys
             with translated_errors():
-                # Last the generation: it is deleted only after another one is live.
-                commands = [*commands_of(keys, await self.shards()), ("HGET", keys.layout, "generation")]
-                *replies, generation = await ask(commands)
+                *replies, generation = await ask(await self._with_generation(commands_of, keys))
                 if self._redis.topology.on:  # the nodes of a cluster answer in no order
                     generation = await self._redis.hget(keys.layout, "generation")
             if int(generation or 0) == keys.generation:
@@ -205,17 +209,19 @@ class StateStore(RedisStore):
             self.keys = sharding.Keys(self._settings.namespace, int(generation or 0))
             await self.shards_now()
 
-    async def _ask_for_pairs(self, commands: Sequence[Command]) -> list[Any]:
-        return await self._ask_for_records(commands, 2)
+    async def _ask_for_pairs(self, commands: Sequence[Command], ahead: redis_bulk.Asked | None) -> list[Any]:
+        return await self._ask_for_records(commands, 2, ahead)
 
     async def _ask_for_column(self, commands: Sequence[Command]) -> list[Any]:
         return await self._ask_for_records(commands, 1)
 
-    async def _ask_for_records(self, commands: Sequence[Command], elements: int) -> list[Any]:
+    async def _ask_for_records(
+        self, commands: Sequence[Command], elements: int, ahead: redis_bulk.Asked | None = None
+    ) -> list[Any]:
         """Return the replies to commands, the first one a `Regular` where its records of so many elements are alike."""
         if self._redis.is_cluster:
             return await self._ask_for_much(commands)
-        replies = await redis_bulk.ask(self._redis.connection_pool, commands, elements)
+        replies = await redis_bulk.ask(self._redis.connection_pool, commands, elements, ahead)
         for reply in replies:
             if isinstance(reply, MovedError):
                 self._redis.take_for_cluster()

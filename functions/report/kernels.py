@@ -37,7 +37,7 @@ class SortedRows(Protocol):
     def text(self, encoder: TextEncoder, start: int, rows: int, lead: bytes = b"") -> bytes:
         """Return what the encoder, always the same one, makes of some rows' ids and averages, behind a lead."""
 
-    def packed(self, pack: Callable[[bytes], bytes]) -> tuple[Any, list[bytes]]:
+    def packed(self, pack: Callable[[bytes | memoryview], bytes]) -> tuple[Any, list[bytes]]:
         """Return the rows in little memory: their shape, and pieces."""
 
 

@@ -74,14 +74,9 @@ async def by_shard(
     The next block is read meanwhile, where shards are not large. Those of a shard come in one block and in no order, or
     where it is very large in several in the order of the ids.
     """
-
-    async def blocks() -> AsyncGenerator[tuple[Averages | Regular, bool]]:
-        for shard in shards:
-            async for block in store.unsorted(shard, view.merchant, state.shards[shard].users):
-                yield block
-
-    large = max((state.shards[shard].users for shard in shards), default=0) > _AHEAD_USERS
-    async with aclosing(blocks() if large else ahead(blocks())) as read:
+    users = {shard: state.shards[shard].users for shard in shards}
+    blocks = store.unsorted(users, view.merchant)
+    async with aclosing(blocks if max(users.values(), default=0) > _AHEAD_USERS else ahead(blocks)) as read:
         async for block in read:
             yield block
 

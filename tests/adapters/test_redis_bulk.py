@@ -145,3 +145,74 @@ def test_who_leaves_leaves_no_reply_for_the_next(valkey: EmbeddedValkey) -> None
         return await redis_bulk.ask(client.connection_pool, [("ECHO", "stayed")], 1)
 
     assert [b"stayed"] == asking(valkey.url, use)
+
+
+LOOPS = pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+
+
+@LOOPS
+def test_what_was_asked_ahead_waits_at_the_server(
+    make_server: MakeServer, run: Callable[[Awaitable[None]], None]
+) -> None:
+    """Made there and not here; it is whole once it is taken, and the connection serves on."""
+
+    async def use() -> None:
+        client = connect_async(Settings(redis_url=server.url))
+        pool: Any = client.connection_pool
+        asked = await redis_bulk.ask_ahead(pool, COMMANDS)
+        while not (await client.info("commandstats")).get("cmdstat_hgetall"):  # noqa: ASYNC110  # no event tells
+            await asyncio.sleep(0.01)
+        assert asked.is_held
+        regular, value = await redis_bulk.ask(pool, COMMANDS, 2, asked)
+        assert not asked.is_held
+        assert held == dict(zip(*regular.columns(), strict=True))
+        assert b"v" * 45 == value
+        assert 1 == (await client.info("commandstats"))["cmdstat_hgetall"]["calls"]
+        assert not pool._in_use_connections
+        await client.aclose()
+
+    with make_server() as server:
+        held = fill(server)
+        run(use())
+
+
+@LOOPS
+@pytest.mark.parametrize("end", ["time", "server"])
+def test_what_was_asked_ahead_is_asked_again_where_its_connection_has_ended(
+    make_server: MakeServer, run: Callable[[Awaitable[None]], None], end: str
+) -> None:
+    """As it does where nobody takes the replies in a connection's time, so that the server need not hold them."""
+
+    async def use() -> None:
+        client = connect_async(Settings(redis_url=server.url, redis_timeout_s=0.5 if end == "time" else 30.0))
+        pool: Any = client.connection_pool
+        asked = await redis_bulk.ask_ahead(pool, COMMANDS)
+        while end == "server" and not await client.client_kill_filter(_type="normal", skipme=True):  # noqa: ASYNC110  # no event tells
+            await asyncio.sleep(0.01)
+        while end == "time" and asked.is_held:  # noqa: ASYNC110  # no event tells
+            await asyncio.sleep(0.01)
+        regular, value = await redis_bulk.ask(pool, COMMANDS, 2, asked)
+        assert held == dict(zip(*regular.columns(), strict=True))
+        assert b"v" * 45 == value
+        assert not pool._in_use_connections
+        await client.aclose()
+
+    with make_server() as server:
+        held = fill(server)
+        run(use())
+
+
+def test_something_else_than_what_was_asked_ahead_is_asked_for_itself(valkey: EmbeddedValkey) -> None:
+    """And what was asked ahead can be left then, more than once."""
+
+    async def use(client: AsyncClient) -> Any:
+        pool: Any = client.connection_pool
+        asked = await redis_bulk.ask_ahead(pool, [("ECHO", "ahead")])
+        replies = [await redis_bulk.ask(pool, [("ECHO", "other")], 1, asked)]
+        for _ in range(2):
+            await asked.leave()
+        assert not asked.is_held
+        assert not pool._in_use_connections
+        return [*replies, await redis_bulk.ask(pool, [("ECHO", "next")], 1)]
+
+    assert [[b"other"], [b"next"]] == asking(valkey.url, use)

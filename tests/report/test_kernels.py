@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     import redis
 
+    from functions.adapters.redis_bulk import Asked
     from functions.adapters.redis_regular import Regular
     from functions.adapters.redis_report import Averages
     from functions.core.report_columns import Column
@@ -149,9 +150,9 @@ def test_the_next_shard_is_read_while_one_is_put_in_order(many: Settings, monkey
     class Noting(SummaryStore):
         """Notes which shards it is asked for."""
 
-        async def _whole(self, shard: int, merchant: str | None) -> Averages | Regular:
+        async def _whole(self, shard: int, merchant: str | None, ahead: Asked | None = None) -> Averages | Regular:
             begun.append(shard)
-            return await super()._whole(shard, merchant)
+            return await super()._whole(shard, merchant, ahead)
 
     async def table() -> None:
         store, used = Noting(many), Kernels()

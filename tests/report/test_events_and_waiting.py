@@ -266,19 +266,24 @@ def test_a_reader_may_wait_for_what_is_pending(
     for answer in (capped.result(), event.result(), endless.result(), *nobody):
         told = (answer.headers["preference-applied"], answer.headers["flyertime-folded"])
         assert ("wait=1", "false") == told, "no longer than the setting allows"
-    with Sink() as sink, serve_function("report", report_settings, K_SINK=sink.url, **soon) as process:
+    with (
+        Sink() as sink,
+        serve_function("report", report_settings, K_SINK=sink.url, **soon) as process,
+        ThreadPoolExecutor(1) as pool,
+    ):
         late = httpx2.get(process.url, headers={"prefer": "wait=1"}, timeout=30, trust_env=False)
-        timer = threading.Timer(0.5, fold)
-        timer.start()
-        done = httpx2.get(process.url, headers={"prefer": "wait=20"}, timeout=30, trust_env=False)
-        timer.join()
+        flushes = [sink.next().type]
+        waiting = pool.submit(httpx2.get, process.url, headers={"prefer": "wait=20"}, timeout=30, trust_env=False)
+        flushes.append(sink.next().type)  # that reader waits now
+        fold()
+        done = waiting.result()
         none = httpx2.get(process.url, headers={"prefer": "wait=20"}, timeout=5, trust_env=False)
 
     assert ("false", "1") == (late.headers["flyertime-folded"], late.headers["flyertime-pending-events"])
     assert ("true", "0") == (done.headers["flyertime-folded"], done.headers["flyertime-pending-events"])
     assert "wait=20" == done.headers["preference-applied"]
     assert "true" == none.headers["flyertime-folded"]
-    assert [event_types.FLUSH_REQUESTED] * 2 == [sink.next().type for _ in range(2)]
+    assert [event_types.FLUSH_REQUESTED] * 2 == flushes
 
 
 def test_readers_who_wait_ask_for_one_flush_an_interval(

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import zlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pytest
@@ -20,6 +21,9 @@ from functions.core.report_rows import rows_of_users
 from functions.core.report_summary import Summary
 from functions.core.report_texts import Csv, JsonArray, JsonLines
 from functions.core.spans import Totals, pack_totals
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 IDS = st.text(st.characters(exclude_categories=["Cs"]), max_size=6) | st.text("ab1", max_size=9)
 FORMAT_1 = b"\x01" + (7200).to_bytes(8, "little") + (2).to_bytes(8, "little")
@@ -58,6 +62,14 @@ def written(rows: SortedRows | None, encoder: JsonArray | JsonLines | Csv, slice
     """Return what an encoder makes of rows, slice by slice."""
     assert rows is not None
     return b"".join(encoder.placed(rows.text(encoder, at, slice_rows)) for at in range(0, len(rows), slice_rows))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _few_ids_are_looked_at_together() -> Iterator[None]:
+    """So that here, too, an id that is not written as it is stands in any of several parts."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(arrow_rows, "_CHECKED_ROWS", 3)
+        yield
 
 
 @pytest.mark.parametrize("encoder_of", [JsonArray, JsonLines, Csv])

@@ -157,11 +157,12 @@ def test_what_was_asked_ahead_waits_at_the_server(
     """Made there and not here; it is whole once it is taken, and the connection serves on."""
 
     async def use() -> None:
-        client = connect_async(Settings(redis_url=server.url))
+        client = connect_async(Settings(redis_url=server.url, redis_timeout_s=30.0))
         pool: Any = client.connection_pool
         asked = await redis_bulk.ask_ahead(pool, COMMANDS)
-        while not (await client.info("commandstats")).get("cmdstat_hgetall"):  # noqa: ASYNC110  # no event tells
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(20):
+            while not (await client.info("commandstats")).get("cmdstat_hgetall"):  # noqa: ASYNC110  # no event tells
+                await asyncio.sleep(0.01)
         assert asked.is_held
         regular, value = await redis_bulk.ask(pool, COMMANDS, 2, asked)
         assert not asked.is_held
@@ -169,6 +170,7 @@ def test_what_was_asked_ahead_waits_at_the_server(
         assert b"v" * 45 == value
         assert 1 == (await client.info("commandstats"))["cmdstat_hgetall"]["calls"]
         assert not pool._in_use_connections
+        assert asked._given_up.cancelled(), "else the connection would end while it serves others"
         await client.aclose()
 
     with make_server() as server:
@@ -187,10 +189,11 @@ def test_what_was_asked_ahead_is_asked_again_where_its_connection_has_ended(
         client = connect_async(Settings(redis_url=server.url, redis_timeout_s=0.5 if end == "time" else 30.0))
         pool: Any = client.connection_pool
         asked = await redis_bulk.ask_ahead(pool, COMMANDS)
-        while end == "server" and not await client.client_kill_filter(_type="normal", skipme=True):  # noqa: ASYNC110  # no event tells
-            await asyncio.sleep(0.01)
-        while end == "time" and asked.is_held:  # noqa: ASYNC110  # no event tells
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(20):
+            while end == "server" and not await client.client_kill_filter(_type="normal", skipme=True):  # noqa: ASYNC110  # no event tells
+                await asyncio.sleep(0.01)
+            while end == "time" and asked.is_held:  # noqa: ASYNC110  # no event tells
+                await asyncio.sleep(0.01)
         regular, value = await redis_bulk.ask(pool, COMMANDS, 2, asked)
         assert held == dict(zip(*regular.columns(), strict=True))
         assert b"v" * 45 == value

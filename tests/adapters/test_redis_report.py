@@ -333,6 +333,9 @@ def test_one_reply_at_most_waits_at_the_server(settings: Settings, raw_redis: re
     fill(raw_redis, Keys(settings.namespace), USERS)
 
     async def read(store: ReportStore) -> tuple[dict[bytes, bytes], ...]:
+        async with aclosing(store.unsorted({0: 100, 1: redis_report.BLOCK_USERS + 1}, None)) as shards:
+            await anext(shards)
+            assert not waiting(store), "what comes piece by piece is not asked for as a whole"
         async with AsyncExitStack() as stack:
             for _ in range(5):
                 shards = await stack.enter_async_context(aclosing(store.unsorted(dict.fromkeys(range(4), 100), None)))
@@ -348,10 +351,11 @@ def test_one_reply_at_most_waits_at_the_server(settings: Settings, raw_redis: re
     assert (USERS, USERS) == reading(settings, read)
 
 
+@pytest.mark.parametrize("somebody_else", [False, True], ids=["found out here", "found out by somebody else"])
 def test_a_generation_that_is_replaced_while_a_shard_waits_leaves_no_gap(
-    settings: Settings, raw_redis: redis.Redis
+    settings: Settings, raw_redis: redis.Redis, somebody_else: bool
 ) -> None:
-    """What was asked ahead of the old one is as good; from then on it is the live one's."""
+    """What was asked ahead of the old one is as good; from then on it is the live one's, and no connection is lost."""
     old, new = Keys(settings.namespace), Keys(settings.namespace, 1)
     fill(raw_redis, old, USERS)
     fill(raw_redis, new, dict.fromkeys(USERS, b"new"))
@@ -364,6 +368,9 @@ def test_a_generation_that_is_replaced_while_a_shard_waits_leaves_no_gap(
                 found |= zip(*redis_report.by_objects(averages), strict=True)
                 raw_redis.hset(old.layout, "generation", 1)
                 raw_redis.delete(*map(old.averages, range(4)))
+                if somebody_else:
+                    await store.state()
+        assert not store._redis.connection_pool._in_use_connections
         return found
 
     found = reading(settings, read)

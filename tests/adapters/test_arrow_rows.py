@@ -114,6 +114,23 @@ def test_texts_of_records_alike_are_those_of_plain_python(
     assert wanted == written(sorted_rows(regular(*packed(users))), encoder_of(columns), slice_rows)
 
 
+@pytest.mark.parametrize("special", ['uz"', "uz,", "uz\n"])
+@pytest.mark.parametrize(
+    "ids", [["u10", "u11", "u12", "u13"], ["u1", "u10", "u100", "u2"]], ids=["alike", "of any length"]
+)
+def test_one_id_that_is_escaped_is_found_behind_many_that_are_not(ids: list[str], special: str) -> None:
+    """By its part of the column, which is not the first."""
+    columns = [USER_COLUMN[name] for name in DEFAULT_FIELDS]
+    users = dict.fromkeys([*ids, special], Totals(3600, 1, 1, 2))
+    averages = regular(*packed(users)) if len({*map(len, users)}) == 1 else packed(users)
+    plain = rows_of_users(*packed(users))
+
+    for encoder_of in (JsonArray, Csv):
+        wanted = encoder_of(columns).rows([plain.column(name) for name in DEFAULT_FIELDS])
+        assert wanted == written(sorted_rows(averages), encoder_of(columns), 9)
+        averages = regular(*packed(users)) if isinstance(averages, Regular) else packed(users)
+
+
 @given(users=USERS, alike=st.booleans())
 def test_rows_that_were_packed_are_the_same(users: dict[str, Totals], alike: bool) -> None:
     """With ids of one length or of several, in a format that was written before and in another one."""

@@ -39,6 +39,7 @@ class ReportStore(ValueStore):
 
     def __init__(self, settings: Settings, client: AsyncClient | None = None) -> None:
         super().__init__(settings, client)
+        self._asking_ahead = asyncio.Lock()
         self._ahead: Asked | None = None
         """What the server may be holding: one shard's, for all readers together."""
         self.when_read: Callable[[int], None] = lambda _: None
@@ -55,13 +56,14 @@ class ReportStore(ValueStore):
 
     async def _asked_ahead(self, shard: int, merchant: str | None) -> Asked | None:
         """Have the server make ready a shard's averages; None where it has others ready, or that cannot be."""
-        if self._redis.is_cluster or (self._ahead is not None and self._ahead.is_held):
+        if self._redis.is_cluster or self._asking_ahead.locked() or (self._ahead is not None and self._ahead.is_held):
             return None
-        commands = await self._with_generation(partial(_whole_command, shard, merchant), self.keys)
-        with suppress(redis.RedisError, OSError):  # whoever wants them will ask, and is told
-            self._ahead = await redis_bulk.ask_ahead(self._redis.connection_pool, commands)
+        async with self._asking_ahead:
+            self._ahead = None
+            commands = await self._with_generation(partial(_whole_command, shard, merchant), self.keys)
+            with suppress(redis.RedisError, OSError):  # whoever wants them will ask, and is told
+                self._ahead = await redis_bulk.ask_ahead(self._redis.connection_pool, commands)
             return self._ahead
-        return None
 
     async def wholes(self, trips: Sequence[Sequence[int]], merchant: str | None) -> AsyncGenerator[Averages | Regular]:
         """Yield the averages of shards that have few users but some, in no order; trip by trip.

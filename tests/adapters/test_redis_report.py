@@ -328,18 +328,28 @@ def test_the_next_shard_is_made_ready_while_one_is_worked_on(settings: Settings,
     assert (USERS, [2, 3, 4, 4]) == reading(settings, read)
 
 
-def test_one_reply_at_most_waits_at_the_server(settings: Settings, raw_redis: redis.Redis) -> None:
-    """However many read at once, and however slowly: its memory is not theirs."""
+def test_one_reply_at_most_waits_at_the_server(
+    settings: Settings, raw_redis: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many begin to read at once, however long each takes to connect, and however slowly they read."""
     fill(raw_redis, Keys(settings.namespace), USERS)
+    ask_ahead = redis_bulk.ask_ahead
+
+    async def connecting(*asked: Any) -> redis_bulk.Asked:
+        await asyncio.sleep(0.02)
+        return await ask_ahead(*asked)
+
+    monkeypatch.setattr(redis_bulk, "ask_ahead", connecting)
 
     async def read(store: ReportStore) -> tuple[dict[bytes, bytes], ...]:
         async with aclosing(store.unsorted({0: 100, 1: redis_report.BLOCK_USERS + 1}, None)) as shards:
             await anext(shards)
             assert not waiting(store), "what comes piece by piece is not asked for as a whole"
         async with AsyncExitStack() as stack:
-            for _ in range(5):
-                shards = await stack.enter_async_context(aclosing(store.unsorted(dict.fromkeys(range(4), 100), None)))
-                await anext(shards)
+            readers = [store.unsorted(dict.fromkeys(range(4), 100), None) for _ in range(5)]
+            for reader in readers:
+                await stack.enter_async_context(aclosing(reader))
+            await asyncio.gather(*map(anext, readers))
             assert (0 if isinstance(raw_redis, redis.RedisCluster) else 1) == waiting(store)
             both = await unsorted(store), await unsorted(store)
         assert not waiting(store)

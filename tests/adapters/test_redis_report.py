@@ -2,51 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
-from contextlib import AsyncExitStack, aclosing
-from itertools import count
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import redis
 
-from functions.adapters import redis_bulk, redis_report, redis_state
-from functions.adapters.redis_report import ReportStore
+from functions.adapters import redis_report, redis_state
 from functions.core.errors import FlyertimeError
 from functions.core.shards import Keys, shard_of
+from tests.adapters.averages_in_store import USERS, fill, fill_two_generations, reading
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
+    from functions.adapters.redis_report import ReportStore
     from functions.adapters.redis_value import AskedValue
     from functions.core.settings import Settings
-
-USERS = {f"user{number}".encode(): b"%d" % number for number in range(300)}
-
-
-def reading(settings: Settings, read: Callable[[ReportStore], Awaitable[Any]]) -> Any:
-    """Return what is read."""
-
-    async def run() -> Any:
-        store = ReportStore(settings)
-        try:
-            return await read(store)
-        finally:
-            await store.close()
-
-    return asyncio.run(run())
-
-
-def fill(raw_redis: redis.Redis, keys: Keys, users: dict[bytes, bytes], merchant: str | None = None) -> None:
-    """Put averages into a generation of the state."""
-    for shard in range(4):
-        part = {name: value for name, value in users.items() if shard_of(name.decode(), 4) == shard}
-        if part:
-            raw_redis.hset(keys.averages(shard, merchant), mapping=part)  # type: ignore[arg-type]
-        raw_redis.hset(keys.ledger(shard), "version", 100 + shard)
-        if merchant is not None:
-            raw_redis.hset(keys.versions(shard), merchant, 200 + shard)
 
 
 def asked_ahead(raw_redis: redis.Redis, store: ReportStore, user_id: str, merchant: str | None) -> AskedValue | None:
@@ -86,8 +56,7 @@ def test_the_state_is_read_whole(settings: Settings, raw_redis: redis.Redis) -> 
 
 def test_one_users_value_is_of_the_live_generation(settings: Settings, raw_redis: redis.Redis) -> None:
     """Also right after the switch to another one, of which the reader knows nothing yet."""
-    fill(raw_redis, Keys(settings.namespace), USERS)
-    fill(raw_redis, Keys(settings.namespace, 1), dict.fromkeys(USERS, b"new"))
+    fill_two_generations(settings, raw_redis)
 
     async def twice(store: ReportStore) -> list[bytes | None]:
         found = [await store.value_of(name, None) for name in ("user7", "nobody")]
@@ -122,8 +91,7 @@ def test_a_value_that_is_asked_for_ahead_comes_with_the_books_of_before(
 
 def test_a_value_that_is_asked_for_ahead_is_of_the_live_generation(settings: Settings, raw_redis: redis.Redis) -> None:
     """Also where another one went live before."""
-    fill(raw_redis, Keys(settings.namespace), USERS)
-    fill(raw_redis, Keys(settings.namespace, 1), dict.fromkeys(USERS, b"new"))
+    fill_two_generations(settings, raw_redis)
 
     async def across_the_switch(store: ReportStore) -> list[bytes | None]:
         await store.state()
@@ -179,9 +147,7 @@ def test_a_generation_that_is_replaced_while_it_is_read_leaves_no_gap(
     """The old one is deleted as soon as the new one is live: what is read next is of that one, and nobody is missed."""
     monkeypatch.setattr(redis_report, "BLOCK_USERS", block_users)
     monkeypatch.setattr(redis_report, "SCAN_USERS", 3)
-    old, new = Keys(settings.namespace), Keys(settings.namespace, 1)
-    fill(raw_redis, old, USERS)
-    fill(raw_redis, new, dict.fromkeys(USERS, b"new"))
+    old = fill_two_generations(settings, raw_redis)
 
     async def read(store: ReportStore) -> set[bytes]:
         state = await store.state()
@@ -252,9 +218,7 @@ def test_a_generation_that_is_replaced_before_small_shards_are_read_leaves_no_ga
     settings: Settings, raw_redis: redis.Redis, trips: list[list[int]]
 ) -> None:
     """What has been deleted meanwhile is read of the live one, shard by shard."""
-    old, new = Keys(settings.namespace), Keys(settings.namespace, 1)
-    fill(raw_redis, old, USERS)
-    fill(raw_redis, new, dict.fromkeys(USERS, b"new"))
+    old = fill_two_generations(settings, raw_redis)
 
     async def read(store: ReportStore) -> dict[bytes, bytes]:
         await store.state()
@@ -290,118 +254,3 @@ def test_a_store_that_refuses_small_shards_is_said_to(settings: Settings, raw_re
 
     with pytest.raises(FlyertimeError, match="WRONGTYPE"):
         reading(settings, lambda store: every_whole(store, TRIPS[1]))
-
-
-async def unsorted(store: ReportStore) -> dict[bytes, bytes]:
-    """Return all averages, by way of shards one after the other."""
-    found: dict[bytes, bytes] = {}
-    async for averages, is_last in store.unsorted(dict.fromkeys(range(4), 100), None):
-        assert is_last
-        found |= zip(*redis_report.by_objects(averages), strict=True)
-    return found
-
-
-def test_the_next_shard_is_made_ready_while_one_is_worked_on(settings: Settings, raw_redis: redis.Redis) -> None:
-    """Each is asked for once; on a cluster, whose nodes each have theirs, when its turn comes."""
-    fill(raw_redis, Keys(settings.namespace), USERS)
-    if isinstance(raw_redis, redis.RedisCluster):
-        assert USERS == reading(settings, unsorted)
-        return
-
-    def asked_for() -> int:
-        stats: Any = raw_redis.info("commandstats")
-        return int(stats.get("cmdstat_hgetall", {}).get("calls", 0))
-
-    async def read(store: ReportStore) -> tuple[dict[bytes, bytes], list[int]]:
-        before = asked_for()
-        found: dict[bytes, bytes] = {}
-        seen: list[int] = []
-        async with aclosing(store.unsorted(dict.fromkeys(range(4), 100), None)) as shards:
-            async for averages, _ in shards:
-                found |= zip(*redis_report.by_objects(averages), strict=True)
-                deadline_s = time.monotonic() + 5
-                while asked_for() - before < min(len(seen) + 2, 4) and time.monotonic() < deadline_s:  # noqa: ASYNC110  # no event tells
-                    await asyncio.sleep(0.005)
-                seen.append(asked_for() - before)
-        return found, seen
-
-    assert (USERS, [2, 3, 4, 4]) == reading(settings, read)
-
-
-def test_one_reply_at_most_waits_at_the_server(
-    settings: Settings, raw_redis: redis.Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """However many begin to read at once, however long each takes to connect, and however slowly they read."""
-    fill(raw_redis, Keys(settings.namespace), USERS)
-    ask_ahead = redis_bulk.ask_ahead
-
-    async def connecting(*asked: Any) -> redis_bulk.Asked:
-        await asyncio.sleep(0.02)
-        return await ask_ahead(*asked)
-
-    monkeypatch.setattr(redis_bulk, "ask_ahead", connecting)
-
-    async def read(store: ReportStore) -> tuple[dict[bytes, bytes], ...]:
-        async with aclosing(store.unsorted({0: 100, 1: redis_report.BLOCK_USERS + 1}, None)) as shards:
-            await anext(shards)
-            assert not waiting(store), "what comes piece by piece is not asked for as a whole"
-        async with AsyncExitStack() as stack:
-            readers = [store.unsorted(dict.fromkeys(range(4), 100), None) for _ in range(5)]
-            for reader in readers:
-                await stack.enter_async_context(aclosing(reader))
-            await asyncio.gather(*map(anext, readers))
-            assert (0 if isinstance(raw_redis, redis.RedisCluster) else 1) == waiting(store)
-            both = await unsorted(store), await unsorted(store)
-        assert not waiting(store)
-        return both
-
-    def waiting(store: ReportStore) -> int:
-        return len(store._redis.connection_pool._in_use_connections)
-
-    assert (USERS, USERS) == reading(settings, read)
-
-
-@pytest.mark.parametrize("somebody_else", [False, True], ids=["found out here", "found out by somebody else"])
-def test_a_generation_that_is_replaced_while_a_shard_waits_leaves_no_gap(
-    settings: Settings, raw_redis: redis.Redis, somebody_else: bool
-) -> None:
-    """What was asked ahead of the old one is as good; from then on it is the live one's, and no connection is lost."""
-    old, new = Keys(settings.namespace), Keys(settings.namespace, 1)
-    fill(raw_redis, old, USERS)
-    fill(raw_redis, new, dict.fromkeys(USERS, b"new"))
-
-    async def read(store: ReportStore) -> dict[bytes, bytes]:
-        await store.state()
-        found: dict[bytes, bytes] = {}
-        async with aclosing(store.unsorted(dict.fromkeys(range(4), 100), None)) as shards:
-            async for averages, _ in shards:
-                found |= zip(*redis_report.by_objects(averages), strict=True)
-                raw_redis.hset(old.layout, "generation", 1)
-                raw_redis.delete(*map(old.averages, range(4)))
-                if somebody_else:
-                    await store.state()
-        assert not store._redis.connection_pool._in_use_connections
-        return found
-
-    found = reading(settings, read)
-    assert set(USERS) == set(found)
-    assert {b"new"} == {found[name] for name in USERS if shard_of(name.decode(), 4) > 1}
-    assert {found[name] for name in USERS if shard_of(name.decode(), 4) == 0} <= {*USERS.values()}
-
-
-def test_what_cannot_be_asked_ahead_is_asked_when_it_is_time(
-    settings: Settings, raw_redis: redis.Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What was to save time costs nobody the table."""
-    fill(raw_redis, Keys(settings.namespace), USERS)
-    ask_ahead, calls = redis_bulk.ask_ahead, count()
-
-    async def every_other(*asked: Any) -> redis_bulk.Asked:
-        if next(calls) % 2:
-            raise redis.ConnectionError("no")
-        return await ask_ahead(*asked)
-
-    monkeypatch.setattr(redis_bulk, "ask_ahead", every_other)
-
-    assert USERS == reading(settings, unsorted)
-    assert isinstance(raw_redis, redis.RedisCluster) or next(calls) == 7

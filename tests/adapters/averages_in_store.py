@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
 from functions.adapters.redis_report import ReportStore
 from functions.core.shards import Keys, shard_of
+from tests.store_in_a_loop import run_with
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -20,15 +20,7 @@ USERS = {f"user{number}".encode(): b"%d" % number for number in range(300)}
 
 def reading(settings: Settings, read: Callable[[ReportStore], Awaitable[Any]]) -> Any:
     """Return what is read."""
-
-    async def run() -> Any:
-        store = ReportStore(settings)
-        try:
-            return await read(store)
-        finally:
-            await store.close()
-
-    return asyncio.run(run())
+    return run_with(ReportStore, settings, read)
 
 
 def fill(raw_redis: redis.Redis, keys: Keys, users: dict[bytes, bytes], merchant: str | None = None) -> None:

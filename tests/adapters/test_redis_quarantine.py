@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,6 +13,7 @@ from functions.adapters.redis_quarantine import NO_ROOM, Quarantine
 from functions.core.errors import Fault, MisconfiguredError, RequestRefusedError, UnavailableError
 from functions.core.quarantine import new_record, packed
 from functions.core.settings import Settings
+from tests.store_in_a_loop import run_with
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -26,15 +26,7 @@ T = TypeVar("T")
 
 def with_quarantine(settings: Settings, use: Callable[[Quarantine], Awaitable[T]]) -> T:
     """Return what a use of the quarantine gives."""
-
-    async def run() -> T:
-        quarantine = Quarantine(settings)
-        try:
-            return await use(quarantine)
-        finally:
-            await quarantine.close()
-
-    return asyncio.run(run())
+    return run_with(Quarantine, settings, use)
 
 
 def rejected(event_id: str, key: str | None = "app", code: str = "missing", **data: Any) -> tuple[Record, bytes]:

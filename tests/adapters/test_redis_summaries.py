@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from functions.adapters.redis_summaries import KeptSummary, SummaryStore
 from functions.core.report_summary import Summary
 from functions.core.shards import Keys
 from functions.core.summary_packing import pack_summary
+from tests.store_in_a_loop import run_with
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -25,15 +25,7 @@ VERSION = 1_772_438_400_000_000
 
 def using(settings: Settings, use: Callable[[SummaryStore], Awaitable[Any]]) -> Any:
     """Return what is done with a store."""
-
-    async def run() -> Any:
-        store = SummaryStore(settings)
-        try:
-            return await use(store)
-        finally:
-            await store.close()
-
-    return asyncio.run(run())
+    return run_with(SummaryStore, settings, use)
 
 
 def summary_of(users: int) -> Summary:

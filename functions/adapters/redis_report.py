@@ -20,9 +20,8 @@ from functions.adapters.redis_wire import leave
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 
-    from functions.adapters.redis_bulk import Asked
+    from functions.adapters.redis_bulk import Asked, Command
     from functions.adapters.redis_cluster import AsyncClient
-    from functions.adapters.redis_state import Command
     from functions.core import shards as sharding
     from functions.core.settings import Settings
 

@@ -22,13 +22,13 @@ from functions.core import shards as sharding
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+    from functions.adapters.redis_bulk import Command
     from functions.adapters.redis_cluster import AsyncClient
     from functions.core.ledger import ShardLedger
     from functions.core.settings import Settings
 
 _STATE: Final = load_script("state")
 
-Command: TypeAlias = "tuple[str | int, ...]"
 CommandsOf: TypeAlias = "Callable[[sharding.Keys, int], list[Command]]"
 
 RECENT_S: Final = 1.0
@@ -113,7 +113,7 @@ class StateStore(RedisStore):
     async def _state_and(
         self,
         merchant: str | None,
-        commands_of: Callable[[sharding.Keys, int], list[Command]] = lambda *_: [],
+        commands_of: CommandsOf = lambda *_: [],
         *,
         merchants: bool = False,
     ) -> tuple[StoreState, list[Any]]:

@@ -13,7 +13,8 @@ from functions.core import shards as sharding
 if TYPE_CHECKING:
     import asyncio
 
-    from functions.adapters.redis_state import Command, StoreState
+    from functions.adapters.redis_bulk import Command
+    from functions.adapters.redis_state import StoreState
 
 
 class AskedValue(NamedTuple):

@@ -12,7 +12,7 @@ from importlib.abc import MetaPathFinder
 from typing import Any
 
 from spark import prepared_daemon
-from spark.unzipped import unzipped
+from spark.unzipped import leave_zips
 
 if __name__ == "__main__" and prepared_daemon.hand_over():
     sys.exit(0)
@@ -26,7 +26,7 @@ class _WithoutPandas(MetaPathFinder):
             raise ModuleNotFoundError(fullname)
 
 
-sys.path[:] = unzipped(sys.path)
+leave_zips()
 sys.meta_path.insert(0, _WithoutPandas())
 
 from functions.adapters.heap import keep_all_memory  # noqa: E402  # what follows is what this module is for
@@ -44,5 +44,5 @@ if __name__ == "__main__":
     gc.freeze()  # the workers' collectors leave alone what they share, so that it stays shared
     if sys.argv[1:2] == [prepared_daemon.WAIT]:
         spark_is_told = prepared_daemon.take_over(int(sys.argv[2]))
-        sys.path[:] = unzipped(sys.path)
+        leave_zips()
     manager()  # type: ignore[no-untyped-call]  # PySpark has none

@@ -137,6 +137,7 @@ def spark() -> Iterator[SparkSession]:
             SparkSession.builder.master("local[2]")
             .config("spark.ui.enabled", "false")
             .config("spark.driver.extraJavaOptions", class_archive.java_options(sql=True))
+            .config("spark.python.daemon.module", "spark.worker_daemon")
             .config("spark.driver.host", "127.0.0.1")
             .config("spark.driver.bindAddress", "127.0.0.1")
             .config("spark.sql.shuffle.partitions", "2")

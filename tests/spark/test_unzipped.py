@@ -11,7 +11,22 @@ import pyspark
 
 from spark.unzipped import unzipped
 
+ROOT = Path(__file__).parent.parent.parent
 PACKAGE = Path(pyspark.__file__).parent
+ASK_WORKER = """
+import importlib.util
+import sys
+import zipimport
+from functions.core.settings import Settings
+from spark.session import start_context
+
+def look(_):
+    assert importlib.util.find_spec("there_is_none") is None
+    yield [path for path, finder in sys.path_importer_cache.items() if isinstance(finder, zipimport.zipimporter)]
+
+with start_context(Settings(spark_master="local[2]"), "looking") as context:
+    print(context.parallelize(range(4), 4).mapPartitions(look).collect())
+"""
 
 
 def test_the_daemon_takes_pyspark_from_its_folder_though_spark_names_the_zip_first() -> None:
@@ -37,7 +52,22 @@ def test_a_distribution_of_spark_has_its_folder_beside_the_zip(tmp_path: Path) -
     (python / "pyspark").mkdir(parents=True)
     (python / "pyspark" / "__init__.py").touch()
     zips = [str(python / "lib" / name) for name in ("pyspark.zip", "py4j-0.10.9.9-src.zip")]
-    assert unzipped(["/work", *zips, "/venv"]) == ["/work", str(python), "/venv", *zips]
+    jar = str(tmp_path / "jars" / "spark-core_2.13-4.0.4.jar")
+    assert unzipped(["/work", *zips, jar, "/venv"]) == ["/work", str(python), "/venv", zips[1]]
+
+
+def test_a_zip_whose_package_stands_nowhere_else_stays(tmp_path: Path) -> None:
+    """Last, for whatever is found without it."""
+    zips = [str(tmp_path / "lib" / name) for name in ("pyspark.zip", "py4j-0.10.9.9-src.zip")]
+    assert unzipped([*zips, "/venv"]) == ["/venv", *zips]
+
+
+def test_a_worker_that_has_looked_for_what_is_missing_reads_no_zip_again_with_each_task() -> None:
+    """Spark's worker forgets with each task what it knows of the path, and a zip's directory is read anew at once."""
+    said = subprocess.run(
+        [sys.executable, "-c", ASK_WORKER], cwd=ROOT, check=True, timeout=120, stdout=subprocess.PIPE, text=True
+    )
+    assert said.stdout.splitlines()[-1] == "[[], [], [], []]"
 
 
 def test_other_zips_keep_their_place(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
@@ -55,6 +56,14 @@ def start_context(
         if local and os.environ["PYSPARK_PYTHON"] == sys.executable:
             conf.set(f"spark.executorEnv.{ADDRESS}", stack.enter_context(prepared_daemon()))
         context = SparkContext(conf=conf)
-        stack.callback(context.stop)
+        stack.callback(_stop, context)
         context.setLogLevel("WARN")
         yield context
+
+
+def _stop(context: SparkContext) -> None:
+    """Stop Spark, without the second that PySpark's server for accumulators takes to notice: we have none."""
+    server = context._accumulatorServer  # noqa: SLF001  # PySpark would wait for it in ``stop``
+    context._accumulatorServer = None  # type: ignore[assignment]  # noqa: SLF001
+    context.stop()
+    threading.Thread(target=server.shutdown, name="accumulators-end", daemon=True).start()

@@ -50,6 +50,8 @@ def start_context(
         shared = class_archive.java_options(sql=sql) if java_options is None else java_options
         lean = "" if sql else "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC "
         conf.setIfMissing("spark.driver.extraJavaOptions", f"{lean}{shared}")
+    # A Java of its own puts the command line together first: half a second with both compilers, on nothing.
+    os.environ.setdefault("SPARK_LAUNCHER_OPTS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
     # Where nobody chose an interpreter for the workers, ours: it has what they import.
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     with ExitStack() as stack:
@@ -63,7 +65,8 @@ def start_context(
 
 def _stop(context: SparkContext) -> None:
     """Stop Spark, without the second that PySpark's server for accumulators takes to notice: we have none."""
-    server = context._accumulatorServer  # noqa: SLF001  # PySpark would wait for it in ``stop``
+    server = getattr(context, "_accumulatorServer", None)  # PySpark's own affair: ``stop`` would wait for it
     context._accumulatorServer = None  # type: ignore[assignment]  # noqa: SLF001
     context.stop()
-    threading.Thread(target=server.shutdown, name="accumulators-end", daemon=True).start()
+    if server is not None:
+        threading.Thread(target=server.shutdown, name="accumulators-end", daemon=True).start()

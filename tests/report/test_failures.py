@@ -7,6 +7,7 @@ import hashlib
 import http.client
 import io
 import json
+import shutil
 import socket
 import time
 import zlib
@@ -60,25 +61,39 @@ def fill(server: EmbeddedValkey) -> None:
     client.close()
 
 
+@pytest.fixture(scope="module")
+def filled(make_server: MakeServer) -> Path:
+    """The folder of a store that is full of users, and has stopped."""
+    with make_server() as server:
+        fill(server)
+    return server.folder
+
+
 @pytest.fixture
-def own(make_server: MakeServer, serve_function: ServeFunction) -> Iterator[tuple[EmbeddedValkey, FunctionProcess]]:
+def own(
+    filled: Path, make_server: MakeServer, serve_function: ServeFunction
+) -> Iterator[tuple[EmbeddedValkey, FunctionProcess]]:
     """A store of the test's own, full of users, and a report that reads it."""
-    with served(make_server, serve_function) as both:
+    with served(filled, make_server(), serve_function) as both:
         yield both
 
 
 @pytest.fixture(scope="module")
-def shared(make_server: MakeServer, serve_function: ServeFunction) -> Iterator[tuple[EmbeddedValkey, FunctionProcess]]:
+def shared(
+    filled: Path, make_server: MakeServer, serve_function: ServeFunction
+) -> Iterator[tuple[EmbeddedValkey, FunctionProcess]]:
     """The same for tests that leave it as it is."""
-    with served(make_server, serve_function) as both:
+    with served(filled, make_server(), serve_function) as both:
         yield both
 
 
 @contextmanager
-def served(make_server: MakeServer, serve_function: ServeFunction) -> Iterator[tuple[EmbeddedValkey, FunctionProcess]]:
-    """Start both."""
-    with make_server() as server:
-        fill(server)
+def served(
+    filled: Path, server: EmbeddedValkey, serve_function: ServeFunction
+) -> Iterator[tuple[EmbeddedValkey, FunctionProcess]]:
+    """Start both, on a copy of what the store holds."""
+    shutil.copytree(filled, server.folder, dirs_exist_ok=True)
+    with server:
         settings = Settings(redis_url=server.url, namespace=NAMESPACE, shards=SHARDS)
         with serve_function("report", settings, FLYERTIME_READER_STALL_S="3") as process:
             yield server, process

@@ -92,10 +92,10 @@ def test_a_wrong_setting_under_functions_framework_is_a_problem_and_no_traceback
     assert "Traceback" not in log.read_text()
 
 
-def imported(**environment: str) -> subprocess.CompletedProcess[str]:
-    """Import what serves the functions in a process with these settings."""
+def imported(then: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+    """Import what serves the functions in a process with these settings, and do something with it."""
     return subprocess.run(
-        [sys.executable, "-c", "import functions.asgi"],
+        [sys.executable, "-c", f"import functions.asgi\n{then}"],
         env={**os.environ, **environment},
         cwd=ROOT,
         capture_output=True,
@@ -119,6 +119,21 @@ def test_a_wrong_setting_ends_at_start() -> None:
 
     assert result.returncode != 0
     assert "FLYERTIME_MAX_BODY_BYTES must be a whole number" in result.stderr
+
+
+def test_what_is_there_at_the_start_is_not_looked_through_for_cycles() -> None:
+    """Else every request would wait for that now and again."""
+    start = """
+import asyncio, gc
+from functions.asgi import app
+async def start():
+    before = gc.get_freeze_count()
+    async with app._framework.router.lifespan_context(app._framework):
+        print(before, gc.get_freeze_count() > 10_000)
+asyncio.run(start())
+"""
+    result = imported(start, FUNCTION_TARGET="ingest", FLYERTIME_WRITE_AUTH="off")
+    assert result.stdout.splitlines()[-1:] == ["0 True"], result.stderr
 
 
 def test_sigterm_finishes_what_is_under_way(settings: Settings, serve_function: ServeFunction) -> None:

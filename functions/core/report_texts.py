@@ -209,13 +209,24 @@ def _paired(encoder: TextEncoder, columns: Sequence[Sequence[Any]], kinds: Seque
     return b"".join(parts)
 
 
-def text_by_id(encoder: TextEncoder, ids: Sequence[bytes], hundredths: Sequence[int]) -> bytes | None:
+def text_by_id(
+    encoder: TextEncoder, ids: Sequence[bytes], hundredths: Sequence[int], starts: bytes = b""
+) -> bytes | None:
     """Return ids and averages that come in no order, by the ids' bytes; None where it takes another way.
 
     Texts are put in order, rather than all that they are made of. What stands behind an id does not count then where
     it is less than any letter or digit, or where no id is longer than another.
+
+    Args:
+        encoder: Of the format.
+        ids: There are some.
+        hundredths: Their averages, none of which is missing.
+        starts: Each id's first byte, where it is known that all are as long as the first one.
     """
-    if not _are_plain(ids) and (len({*map(len, ids)}) != 1 or not _written_as_they_are(encoder, ids)):
+    if starts:
+        if not encoder.writes_as_they_are(b"".join(ids), starts, len(ids)):
+            return None
+    elif not _are_plain(ids) and (len({*map(len, ids)}) != 1 or not _written_as_they_are(encoder, ids)):
         return None
     before, between, last = encoder.around
     behind = last + encoder.separator + before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib
 import logging
 import sys
@@ -80,6 +81,7 @@ class Kernels:
         try:
             self._rows = cast("ArrowRows", importlib.import_module("functions.adapters.arrow_rows"))
             compression.prepare()
+            gc.freeze()  # these modules stay too
         except ImportError as e:
             logger.warning("large reports take longer than they need to: %s", e)
         finally:

@@ -121,6 +121,13 @@ def ready_averages(averages: Averages | Regular) -> tuple[Sequence[bytes], Seque
     return rows.ids, rows.hundredths()
 
 
+def first_bytes(averages: Averages | Regular, ids: Sequence[bytes]) -> bytes:
+    """Return the first byte of each id, where all of those that were read are wanted and of one length; else none."""
+    if isinstance(averages, Regular) and averages.records == len(ids) and averages.lengths[0]:
+        return bytes(averages.bytes_at(0, 0))
+    return b""
+
+
 def is_current(averages: Regular) -> bool:
     """Tell whether all values are of today's format."""
     last = len(averages.lengths) - 1

@@ -20,7 +20,7 @@ from functions.core.report_query import Filters
 from functions.core.report_rows import rows_of_users
 from functions.core.report_texts import text_by_id
 from functions.report.kept_texts import KeptPart, KeptTexts, LooseTexts
-from functions.report.reading import FEW_USERS, SLICE_USERS, ahead, by_shard, cut, in_trips, ready_averages
+from functions.report.reading import FEW_USERS, SLICE_USERS, ahead, by_shard, cut, first_bytes, in_trips, ready_averages
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator, Sequence
@@ -72,7 +72,8 @@ class _Table:
         """Yield the texts of users, who come in no order, by their ids."""
         if self.by_kernels:
             ids, hundredths = ready_averages(averages)
-            text = text_by_id(self.encoder, ids, hundredths) if 0 < len(ids) <= SLICE_USERS else None
+            starts = first_bytes(averages, ids)
+            text = text_by_id(self.encoder, ids, hundredths, starts) if 0 < len(ids) <= SLICE_USERS else None
             if text is not None:
                 yield len(ids), text
                 return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import time
 from contextlib import aclosing
@@ -85,8 +86,10 @@ def test_tables_and_summaries_are_the_same(
         assert await imported.ready() is None, "so few users are not worth it"
         plain = await answers(report_settings, imported, encoder_of)
         monkeypatch.setattr(kernels, "MANY_USERS", len(USERS))
+        frozen = gc.get_freeze_count()
         imported.prepare(len(USERS))
         assert await imported.ready() is not None
+        assert gc.get_freeze_count() > frozen  # these modules are not looked through for cycles
         return plain, await answers(report_settings, imported, encoder_of)
 
     plain, by_kernels = asyncio.run(both())

@@ -11,7 +11,7 @@ from functions.adapters.redis_regular import Regular
 from functions.core.report_rows import rows_of_users
 from functions.core.report_summary import Summary
 from functions.core.spans import Totals, pack_totals
-from functions.report.reading import ready_averages
+from functions.report.reading import first_bytes, ready_averages
 from functions.report.summaries import summary_of
 
 FORMAT_2 = b"\x02" + (7200).to_bytes(8, "little") + (2).to_bytes(4, "little") + bytes(32)
@@ -39,6 +39,13 @@ def test_users_with_a_session_are_read_with_their_averages(users: dict[bytes, by
     for averages in (regular(users), (ids, values)):
         names, hundredths = ready_averages(averages)
         assert ([*wanted.ids], [*wanted.hundredths()]) == ([*names], [*hundredths])
+        starts = b"".join(name[:1] for name in names)
+        assert first_bytes(averages, names) == (starts if averages != (ids, values) and len(names) == len(ids) else b"")
+
+
+def test_of_empty_ids_no_first_byte_is_known() -> None:
+    """One user at most has one."""
+    assert b"" == first_bytes(regular({b"": pack_totals(Totals(1, 1, 1, 2))}), [b""])
 
 
 SUMMED = st.builds(

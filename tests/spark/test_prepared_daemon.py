@@ -10,7 +10,8 @@ import time
 from pathlib import Path
 from typing import Final
 
-ROOT: Final = Path(__file__).parent.parent.parent
+from tests.spark.own_process import ROOT, last_line_of
+
 ASK_WORKERS: Final = """
 import json, os, pathlib, signal, sys
 from functions.core.settings import Settings
@@ -41,10 +42,7 @@ with prepared_daemon():
 
 def asked(what: str) -> tuple[int, list[list[object]], list[int]]:
     """Return the prepared daemon, what the workers have seen, and which prepared daemons are left at the end."""
-    said = subprocess.run(
-        [sys.executable, "-c", ASK_WORKERS, what], cwd=ROOT, check=True, timeout=120, stdout=subprocess.PIPE
-    )
-    daemon, seen, left = json.loads(said.stdout.splitlines()[-1])
+    daemon, seen, left = json.loads(last_line_of(ASK_WORKERS, what))
     return daemon, seen, left
 
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
+from tests.spark.own_process import last_line_of
 
-ROOT = Path(__file__).parent.parent.parent
 STOP = """
 import threading
 import time
@@ -33,7 +30,4 @@ print(waiting[0][0] is threading.main_thread())
 
 def test_the_server_for_accumulators_is_closed_without_a_run_waiting_for_it() -> None:
     """It looks every second whether it is to end, and a small run takes four."""
-    said = subprocess.run(
-        [sys.executable, "-c", STOP], cwd=ROOT, check=True, timeout=120, stdout=subprocess.PIPE, text=True
-    )
-    assert said.stdout.splitlines()[-1] == "False"
+    assert last_line_of(STOP) == "False"

@@ -10,8 +10,8 @@ from pathlib import Path
 import pyspark
 
 from spark.unzipped import unzipped
+from tests.spark.own_process import last_line_of
 
-ROOT = Path(__file__).parent.parent.parent
 PACKAGE = Path(pyspark.__file__).parent
 ASK_WORKER = """
 import importlib.util
@@ -64,10 +64,7 @@ def test_a_zip_whose_package_stands_nowhere_else_stays(tmp_path: Path) -> None:
 
 def test_a_worker_that_has_looked_for_what_is_missing_reads_no_zip_again_with_each_task() -> None:
     """Spark's worker forgets with each task what it knows of the path, and a zip's directory is read anew at once."""
-    said = subprocess.run(
-        [sys.executable, "-c", ASK_WORKER], cwd=ROOT, check=True, timeout=120, stdout=subprocess.PIPE, text=True
-    )
-    assert said.stdout.splitlines()[-1] == "[[], [], [], []]"
+    assert last_line_of(ASK_WORKER) == "[[], [], [], []]"
 
 
 def test_other_zips_keep_their_place(tmp_path: Path) -> None:

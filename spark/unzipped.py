@@ -3,7 +3,7 @@
 What stands in a zip is compiled anew by each process that imports it: half of what the workers' daemon took to start.
 And each task of a worker drops what is known of the path (``importlib.invalidate_caches``), which for a zip means that
 its directory is read again, there and then, in plain Python. Spark names three: PySpark's, py4j's, and its own jar,
-with 4,000 classes and nothing in Python. That was nine tenths of what a small task took.
+of 5,261 entries and nothing in Python. That was nine tenths of what a small task took.
 """
 
 from __future__ import annotations
